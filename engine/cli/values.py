@@ -157,7 +157,7 @@ def verify(text: str) -> bool | dict[str, int]:
 
 def task_id(text: str) -> str:
     """Return the id of a task."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+    if not re.fullmatch(r"[A-Za-z0-9._-][A-Za-z0-9._~-]{0,63}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no task id: 1-64 of A-Z a-z 0-9 . _ -")
     return text
 

@@ -19,7 +19,9 @@ TARGETS_MAX: Final = 10_000
 DUE_MAX_S: Final = 7 * 86400
 START_MAX_S: Final = 30 * 86400  #: a task may be handed in so long before it begins
 _NAME_SHOWN: Final = 64
-ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ID = re.compile(r"[A-Za-z0-9._-][A-Za-z0-9._~-]{0,63}")
+"""Of every task. Those with a `HANDED` in them only an engine above chooses, for parts of its tasks."""
+HANDED: Final = "~"
 _PROBLEM = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)  # of msgspec: what, and its JSON path
 
 
@@ -218,7 +220,7 @@ def check_fields(asked: TaskBody) -> None:
         RequestError: 422; the text names the field and what it takes.
     """
     if asked.id is not None and not ID.fullmatch(asked.id):
-        raise RequestError(422, "id: takes 1-64 characters of A-Z a-z 0-9 . _ -", field="id")
+        raise bad_id()
     if not 1 <= len(asked.targets) <= TARGETS_MAX:
         raise RequestError(
             422, f"targets: takes 1-{TARGETS_MAX} targets, got {len(asked.targets)}", field="targets"
@@ -242,6 +244,11 @@ def check_fields(asked: TaskBody) -> None:
             raise RequestError(422, f"{field}: is for purges; this task is a prefetch already", field=field)
     elif asked.prefetch and asked.kind != "url":
         raise RequestError(422, "prefetch: only a purge by url knows what to fetch again", field="prefetch")
+
+
+def bad_id() -> RequestError:
+    """Return the 422 for an id that no client may choose."""
+    return RequestError(422, "id: takes 1-64 characters of A-Z a-z 0-9 . _ -", field="id")
 
 
 def _check_rebound(asked: TaskBody, rebound_s: float) -> None:

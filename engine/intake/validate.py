@@ -19,7 +19,7 @@ import msgspec
 from engine.errors import RequestError
 from engine.intake.confirming import Confirming
 from engine.intake.targets import Normaliser, have_host_pattern, in_stored_form
-from engine.intake.task_body import check_fields, decode, digest_of, journal_body
+from engine.intake.task_body import HANDED, bad_id, check_fields, decode, digest_of, journal_body
 from engine.intake.verify_asked import Verifying
 from engine.tasks.plan import subtask_count
 from engine.tasks.retrying import is_of_retry
@@ -121,6 +121,8 @@ class Validator:
                 "its end"
             )
             raise RequestError(422, detail, field="id")
+        if asked.id is not None and not is_again and HANDED in asked.id:
+            raise bad_id()
         if asked.callback is not None and (reason := self._allows_callback(asked.callback)):
             raise RequestError(422, f"callback: {reason}", field="callback")
         return self._make(

@@ -106,11 +106,19 @@ class TaskDocument(msgspec.Struct):
     traceparent: Annotated[str | None, Meta(description="of the request that handed it in (W3C)")] = None
 
 
+class ByTarget(msgspec.Struct, omit_defaults=True):
+    """What became of each target of a task that an engine above handed down; see `by_target`."""
+
+    name: str = ""
+    done: str = ""  #: targets that all nodes acked, a bit each
+    lost: str = ""  #: those that failed on a node, or were cancelled
+
+
 class StoredDocument(TaskDocument, omit_defaults=True):
     """What the store keeps of a task: nothing that is as `stored_documents.public` would fill it in.
 
-    ``digest``, ``callback``, ``token``, ``progress`` and ``told`` are for the store alone, and never shown as
-    they are.
+    ``digest``, ``callback``, ``token``, ``progress``, ``told`` and ``by_target`` are for the store alone, and
+    never shown as they are.
     """
 
     digest: str | msgspec.UnsetType = msgspec.UNSET
@@ -118,3 +126,4 @@ class StoredDocument(TaskDocument, omit_defaults=True):
     token: str | msgspec.UnsetType = msgspec.UNSET
     progress: list[tuple[str, int, bytes]] | msgspec.UnsetType = msgspec.UNSET
     told: Told | msgspec.UnsetType = msgspec.UNSET
+    by_target: ByTarget | msgspec.UnsetType = msgspec.UNSET

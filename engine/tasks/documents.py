@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from engine.tasks import by_node
+from engine.tasks import by_node, by_target
 from engine.tasks.document_types import TARGETS_SHOWN, NodeDocument, StoredDocument, StoredNode, TaskDocument
 from engine.tasks.task import ERRORS_MAX
 from engine.tasks.words import FINAL_STATES, State
@@ -45,6 +45,8 @@ def stored_document(task: Task) -> StoredDocument:
             stored.told = task.told
     if task.token:
         stored.token = task.token
+    if task.by.door == by_target.DOOR and not task.live and task.shares:
+        stored.by_target = by_target.of(task)
     return stored
 
 

@@ -21,7 +21,7 @@ _CANCELLED: Final = State.CANCELLED
 _WHY_WAITING: Final = ("unreachable:", "sick:", "unproven:", "gone:", "incapable:", "paused by ")
 """How the reasons begin for which a whole node waits."""
 _ADDED: Final = ("skipped", "notes", "targets", "nodes")  # lists that versions before did not store
-_PRIVATE: Final = frozenset({"digest", "callback", "token", "progress", "told"})
+_PRIVATE: Final = frozenset({"digest", "callback", "token", "progress", "told", "by_target"})
 
 
 def apply_late(stored: dict[str, Any], late: Late) -> None:

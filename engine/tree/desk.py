@@ -23,6 +23,7 @@ from engine.tree.fate import fate_of
 from engine.tree.link import LinkError, RefusedError
 from engine.tree.lost import Lost
 from engine.tree.questions import Questions
+from engine.tree.same import Same
 from engine.tree.seal import SealError
 from engine.tree.taking_back import TakingBack
 from engine.tree.words import BODY_BYTES, LINES_MAX, TASKS
@@ -52,6 +53,7 @@ class _Line(msgspec.Struct):
     """What the child answers to one piece: a problem has a status."""
 
     status: int = 0
+    task_id: str = ""
     detail: str = ""
     field: str = ""
 
@@ -88,6 +90,7 @@ class Desk:
         self._to_hand: deque[Piece] = deque()
         self._at_work = Background()
         self._is_closed = False
+        self._same = Same()
 
     def __repr__(self) -> str:
         return f"<Desk of {self._node.name} [{len(self._to_hand)} to hand down, {self.questions!r}]>"
@@ -212,8 +215,12 @@ class Desk:
 
     def _handed_down(self, piece: Piece, said: _Line) -> None:
         """Act on what the child answered to one piece."""
-        if said.status < _ERROR:
+        if said.status < _ERROR and said.task_id == piece.id:
             self._is_there(piece)
+            return
+        if said.status < _ERROR:
+            reason = f"unproven: {self._node.name} answered task {piece.id} with one of task {said.task_id}"
+            self.unproven([piece], reason)
             return
         if piece.is_over:
             return
@@ -281,7 +288,12 @@ class Desk:
 
     def told(self, piece: Piece, report: Report) -> None:
         """Act on a report."""
-        if piece.is_of_another(report.age_s):
+        is_other = self._same.is_other(piece, report)
+        if is_other and piece.is_part:  # its id is made of what it is
+            reason = f"unproven: {self._node.name} tells of task {piece.id} with another body than it took"
+            self.unproven([piece], reason)
+            return
+        if is_other or piece.is_of_another(report.age_s):
             self._hand_as_part(piece)
             return
         fate = fate_of(piece, report, self._node.name)
@@ -299,9 +311,26 @@ class Desk:
             items = piece.way.taken(piece, [place for place, _ in fate.failed])
             for item, (_, reason) in zip(items, fate.failed, strict=True):
                 self._node.unacked(item, Outcome.FAILED, reason)
+        if fate.untold:
+            self._ask_anew(piece, fate.untold, report)
         if fate.held:
             piece.was_held = True
+            self._same.note_held(piece)
             self._node.keeping.keep_below(piece.way.taken(piece, fate.held), fate.reason)
+
+    def _ask_anew(self, piece: Piece, places: Sequence[int], report: Report) -> None:
+        """Have targets done by a task of their own, of which the task that they were of does not tell."""
+        name = self._node.name
+        if piece.is_part:  # it is one already
+            reason = f"{name}: what became of it is not told, see task {report.id} there"
+            for item in piece.way.taken(piece, places):
+                self._node.unacked(item, Outcome.FAILED, reason)
+        elif piece.is_asked_first:
+            self._hand_as_part(piece)
+        else:
+            self._same.forget(piece)
+            reason = f"held below: {name}: task {report.id} there does not tell what became of it"
+            self._node.keeping.keep_below(piece.way.taken(piece, places), reason)
 
     def refused(self, pieces: Sequence[Piece], reason: str) -> None:
         """Keep pieces that the child refuses: an operator must act, and is told once for each host."""

@@ -23,6 +23,7 @@ class Fate(NamedTuple):
     failed: Sequence[tuple[int, str]] = ()  #: and why
     held: Sequence[int] = ()
     reason: str = ""  #: why they are
+    untold: Sequence[int] = ()  #: their task is over, and nothing tells what became of them
 
 
 def fate_of(piece: Piece, report: Report, node: str) -> Fate:
@@ -34,50 +35,44 @@ def fate_of(piece: Piece, report: Report, node: str) -> Fate:
         node: the child's name here; leaves are called ``eu/edge-7``.
 
     Raises:
-        ValueError: the report is of other targets.
+        ValueError: its bits are none.
     """
     left = piece.left
     is_absent = report.acked > 0 and report.absent >= report.acked
-    is_all_acked = report.acked == report.total > 0
+    is_same = piece.is_asked_first or report.targets == piece.count
+    is_all_acked = is_same and report.acked == report.total > 0
     is_asked = report.verify is not None and piece.share.task.verify is not None
     if is_asked and is_all_acked and report.state not in FINAL_STATES:
         return Fate()  # it is looked at
     if is_all_acked and report.state == State.FAILED and piece.is_asked_first:
         return Fate(failed=[(place, _stale(piece, place, report, node)) for place in left])
-    if report.state == State.DONE or is_all_acked:
+    if is_all_acked or (is_same and report.state == State.DONE):
         return Fate(done=left, is_absent=is_absent)
     done, lost = _done_and_lost(piece, report)
+    acked = [place for place in left if done[place]]
     if report.at_work:
-        return Fate(done=[place for place in left if done[place]], is_absent=False)
-    failed: list[tuple[int, str]] = []
-    held: list[int] = []
+        return Fate(done=acked)
+    rest = [place for place in left if not done[place]]
+    is_cancelled = report.state == State.CANCELLED
+    failed = [place for place in rest if lost[place] or is_cancelled]
+    others = [place for place in rest if not (lost[place] or is_cancelled)]
     reasons = {error.get("target", ""): _reason(error, node) for error in report.errors}
-    is_held = report.delayed > 0 and report.state != State.CANCELLED
-    for place in left:
-        if done[place]:
-            continue
-        if lost[place] or not is_held:
-            failed.append((place, reasons.get(piece.target_at(place)) or _why(report, node)))
-        else:
-            held.append(place)
+    told = [(place, reasons.get(piece.target_at(place)) or _why(report, node)) for place in failed]
+    if not report.delayed:
+        return Fate(acked, is_absent, told, untold=others)
     reason = next(iter(reasons.values()), f"{node} waits for a leaf")
-    return Fate([place for place in left if done[place]], is_absent, failed, held, f"held below: {reason}")
+    return Fate(acked, is_absent, told, others, f"held below: {reason}")
 
 
 def _done_and_lost(piece: Piece, report: Report) -> tuple[Sequence[int], Sequence[int]]:
-    """Return for each place whether all leaves acked it, and whether it is lost."""
+    """Return for each place whether all leaves acked it, and whether it is lost, as far as bits tell it.
+
+    Errors tell neither: they may be of an attempt that was not the last one, and are not all that happened.
+    """
     count = piece.count
-    if report.targets == count and not piece.is_asked_first and (report.done or report.lost):
-        return flags_of(report.done, count), flags_of(report.lost, count)
-    done, lost = bytearray(count), bytearray(count)
-    if report.at_work or report.delayed:
-        return done, lost
-    failed = {error.get("target", "") for error in report.errors}
-    is_all_told = len(report.errors) >= report.failed + report.cancelled
-    for place in piece.left:
-        is_lost = piece.target_at(place) in failed or not is_all_told
-        (lost if is_lost else done)[place] = 1
-    return done, lost
+    if piece.is_asked_first or report.targets != count:  # its places are its own
+        return bytearray(count), bytearray(count)
+    return flags_of(report.done, count), flags_of(report.lost, count)
 
 
 def _stale(piece: Piece, place: int, report: Report, node: str) -> str:
@@ -97,4 +92,4 @@ def _reason(error: dict[str, str], node: str) -> str:
 def _why(report: Report, node: str) -> str:
     if report.state == State.CANCELLED:
         return f"{node}: it was cancelled there"
-    return f"{node}: it failed on a leaf, and {len(report.errors)} errors are all that is told of the task"
+    return f"{node}: it failed on a leaf, see task {report.id} there"

@@ -11,6 +11,7 @@ from yarl import URL
 
 from engine.errors import NodeError
 from engine.nodes.address import address_of
+from engine.tree.seal import Asked
 from engine.tree.words import (
     ABOVE,
     ANSWER_MAX_BYTES,
@@ -26,7 +27,7 @@ from engine.tree.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable
 
     from engine.config.tables import NodeConfig
     from engine.tree.seal import Trusted
@@ -47,7 +48,7 @@ class _Said(NamedTuple):
 
     status: int
     body: bytes
-    nonce: str  #: that it was asked with
+    asked: Asked  #: what it answers
     key: str
     signature: str
 
@@ -110,7 +111,7 @@ class Link:
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self.above: Collection[str] = ()  #: engines that are known to be above this one, see `Place`
+        self.above: Callable[[], str] = str  #: tells the engines above this one, see `Place.above`
 
     def __repr__(self) -> str:
         return f"<Link to {self._name} at {self._url}>"
@@ -133,7 +134,7 @@ class Link:
         said = await self._send("POST", where, body, headers, path=path, within_s=self._timeout_s + wait_s)
         if said.status != _OK:
             raise self._error(where, said.status, said.body)
-        self._check(said, said.nonce)
+        self._check(said)
         return Said(said.body, said.key)
 
     async def ask(
@@ -164,7 +165,7 @@ class Link:
         if said.status in _BUSY or said.status >= _SERVER_ERROR:
             raise self._error(where, said.status, said.body)
         if said.status < _REFUSED:
-            self._check(said, f"{said.nonce} {method} {where}")
+            self._check(said)
         return said.status, said.body
 
     async def cancel(self, task_id: str) -> None:
@@ -179,9 +180,9 @@ class Link:
         if said.status not in _CANCELLED:
             raise self._error(where, said.status, said.body)
 
-    def _check(self, said: _Said, what: str) -> None:
+    def _check(self, said: _Said) -> None:
         if self.trusted is not None:
-            self.trusted.check(said.key, said.signature, what, said.body)
+            self.trusted.check(said.key, said.signature, said.asked, said.body)
 
     async def _send(
         self,
@@ -197,8 +198,8 @@ class Link:
         nonce = secrets.token_hex(16)
         if path:
             headers |= {NONCE: nonce, PATH: path, VERSION_HEADER: str(VERSION)}
-        if path and self.above:
-            headers[ABOVE] = ",".join(self.above)
+        if path and (above := self.above()):
+            headers[ABOVE] = above
         try:
             timeout = aiohttp.ClientTimeout(total=within_s, sock_connect=self._connect_timeout_s)
             async with self._open().request(
@@ -213,7 +214,8 @@ class Link:
             ) as response:
                 said = await self._read(response, most)
                 got = response.headers
-                return _Said(response.status, said, nonce, got.get(KEY, ""), got.get(SIGNATURE, ""))
+                asked = Asked(nonce, method, where, body)
+                return _Said(response.status, said, asked, got.get(KEY, ""), got.get(SIGNATURE, ""))
         except aiohttp.ClientConnectorError as exc:
             reason = exc.os_error.strerror or str(exc.os_error)
             raise LinkError(f"{self._url} cannot be reached: {reason}", is_sick=False) from exc

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
+from engine.intake.task_body import HANDED, decode, digest_of
+from engine.tasks import by_target
 from engine.tasks.words import CANCELLED, HARD, LATE, TOGETHER, Operation, State
 from engine.tree.words import Handed
 
@@ -62,6 +64,7 @@ class Piece:
 
     __slots__ = (
         "_body",
+        "_digest",
         "_indexes",
         "_slack_s",
         "id",
@@ -104,6 +107,7 @@ class Piece:
         self.is_to_hand = self.was_taken = False
         self.lost_count = 0
         self._body: bytes | None = None
+        self._digest = ""
         task = share.task
         late = task.owner is not None and task.id.startswith(LATE)
         self.is_asked_first = late
@@ -156,8 +160,23 @@ class Piece:
             self._body = _encode(self._handed(self.id))
         return self._body
 
+    @property
+    def digest(self) -> str:
+        """What the child's reports of it bear: of its line, read as the child reads it."""
+        if not self._digest:
+            self._digest = digest_of(decode(self.body)).hex()
+        return self._digest
+
+    @property
+    def name(self) -> str:
+        """What tasks of the child are called that ask this of these targets; empty: it has too many."""
+        action, kind, is_soft = words_of(self.operation)
+        targets = [self.target_at(place) for place in range(self.count)]
+        return by_target.name_of(action, kind, targets, is_soft=is_soft)
+
     def forget_body(self) -> None:
-        """Let go of the line: it is made again, should it be needed."""
+        """Let go of the line, but for its digest: it is made again, should it be needed."""
+        self._digest = self.digest
         self._body = None
 
     @property
@@ -197,6 +216,7 @@ class Piece:
         self.seen = ""
         self.id = self.part_id(anew=anew)
         self._body = None
+        self._digest = ""
 
     def part_id(self, *, anew: bool = False) -> str:
         """Return an id that no other targets have: made of the task's, and of all that is handed down.
@@ -211,7 +231,7 @@ class Piece:
             salt = f"{of} {time.time_ns()} {self.sent_at!r} {id(self)}"
         digest = hashlib.blake2b(salt.encode(), digest_size=_DIGEST_BYTES)
         digest.update(_encode(self._handed("")))
-        return f"{of[: _ID_MAX - 2 * _DIGEST_BYTES - 1]}.{digest.hexdigest()}"
+        return f"{of[: _ID_MAX - 2 * _DIGEST_BYTES - 1]}{HANDED}{digest.hexdigest()}"
 
     def _handed(self, handed_id: str) -> Handed:
         share, task = self.share, self.share.task
@@ -265,6 +285,6 @@ def own_id(task_id: str, operation: Operation) -> str:
     if operation is not Operation.PREFETCH:
         return task_id
     if len(task_id) <= _ID_MAX - 2:
-        return f"{task_id}.f"
+        return f"{task_id}{HANDED}f"
     digest = hashlib.blake2b(task_id.encode(), digest_size=_DIGEST_BYTES).hexdigest()
-    return f"{task_id[: _ID_MAX - 2 * _DIGEST_BYTES - 3]}.{digest}.f"
+    return f"{task_id[: _ID_MAX - 2 * _DIGEST_BYTES - 3]}{HANDED}{digest}{HANDED}f"

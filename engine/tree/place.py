@@ -6,6 +6,7 @@ shared, and a path with any of them in it has been here.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -13,14 +14,17 @@ from engine.errors import EngineError, RequestError
 from engine.tree.words import DEPTH_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from engine.proof.receipt_key import KeyFolder, ReceiptKey
     from engine.proof.signer import Signer
     from engine.saver.reader import StoreReader
 
 _KNOWN_S: Final = 30.0  #: for so long the keys of the place are not read again
-_ABOVE_MAX: Final = 64
+_ABOVE_MAX: Final = 64  #: entries that are remembered, the oldest go first
+_ABOVE_S: Final = 60.0  #: for so long, when they are not told again
+_TOLD_MAX: Final = 4096  #: characters of them that are told at once: headers have a limit
+_ENTRY: Final = re.compile(r"[!-+\--}]{1,255}~[A-Za-z0-9_-]{43}")
 _MARK: Final = "~"  #: between an engine's name and its key's, in a path
 _CONFLICT: Final = 409
 MISSING: Final = "the tree of engines needs PyJWT and cryptography: install purgeline[receipts]"
@@ -45,10 +49,10 @@ class Place:
         self._keys: list[str] = []
         self._kids: frozenset[str] = frozenset()
         self._read_at = float("-inf")
-        self.above: dict[str, None] = {}  #: entries of paths, of engines that have asked this one
+        self._above: dict[str, float] = {}  # entries of engines that have asked this one → when, monotonic
 
     def __repr__(self) -> str:
-        return f"<Place of {self.engine} [{len(self._kids)} keys, {len(self.above)} above]>"
+        return f"<Place of {self.engine} [{len(self._kids)} keys, {len(self._above)} above]>"
 
     async def key(self) -> ReceiptKey:
         """Return this engine's key.
@@ -120,9 +124,33 @@ class Place:
             raise RequestError(
                 _CONFLICT, f"{_shown(entries)}: at most {DEPTH_MAX} engines stand above one another"
             )
-        for entry in (*entries, *others) if is_noted else ():
-            if len(self.above) < _ABOVE_MAX:
-                self.above[entry] = None
+        if is_noted:
+            self._note([*others, *entries], time.monotonic())
+
+    def _note(self, entries: Sequence[str], now: float) -> None:
+        """Remember engines above this one, those that ask it itself last: they stay longest."""
+        for entry in entries:
+            self._above.pop(entry, None)
+            self._above[entry] = now
+        while len(self._above) > _ABOVE_MAX:
+            del self._above[next(iter(self._above))]
+
+    def above(self) -> str:
+        """Return the engines that have asked this one lately, as `engine.tree.words.ABOVE` has them."""
+        since = time.monotonic() - _ABOVE_S
+        told: list[str] = []
+        room = _TOLD_MAX
+        for entry, at in reversed(self._above.items()):
+            room -= len(entry) + 1
+            if at < since or room < 0:
+                break
+            told.append(entry)
+        return ",".join(told)
+
+
+def are_entries(text: str) -> bool:
+    """Tell whether a header names engines, by commas, each with its key."""
+    return all(_ENTRY.fullmatch(entry) for entry in text.split(",") if entry)
 
 
 def _shown(entries: Iterable[str]) -> str:

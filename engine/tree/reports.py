@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.tasks.words import ACKED, CANCELLED, FAILED, State
-from engine.tree.words import Report, bits_of
+from engine.tasks import by_target
+from engine.tasks.words import State
+from engine.tree.words import Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,12 +22,11 @@ if TYPE_CHECKING:
     from engine.intake.auth import Token
     from engine.tasks.task import Task
 
-DOOR: Final = "tree"  #: what tasks come in by that an engine hands down
 _AGAIN_S: Final = 0.1  #: between two looks at what nobody tells of
 _STORED_FIRST_S: Final = 0.02  #: the same of tasks that are not in this worker's memory, twice that each time
 _STORED_LAST_S: Final = 1.0
-_REST_SHARE: Final = 5  #: of the time that such a look takes there is none
-_LOST: Final = frozenset({FAILED, CANCELLED})
+_REST_SHARE: Final = 5  #: of the time that such a look takes there is none, and of a long one in memory
+_LONG_S: Final = 0.005
 
 _encode = msgspec.json.encode
 
@@ -78,6 +78,9 @@ class Reports:
                 left_s = until - time.monotonic()
                 if found or unknown or left_s <= 0:
                     return found, unknown
+                took_s = time.monotonic() - began
+                if took_s > _LONG_S and not looks_at_stored:
+                    await asyncio.sleep(min(left_s, _REST_SHARE * took_s))
                 event.clear()
                 try:
                     async with asyncio.timeout(
@@ -140,14 +143,16 @@ class Reports:
 
 def _is_ours(door: str, submitter: str, token: Token) -> bool:
     """Tell whether a task was handed down, to a client that may see it."""
-    return door == DOOR and token.may_see(submitter)
+    return door == by_target.DOOR and token.may_see(submitter)
 
 
 def report_of(task: Task) -> Report:
     """Return the report of a task in memory."""
     total, targets = task.total, len(task.targets)
     if not task.shares:
-        return _sealed(Report(task.id, "", str(task.state), total, targets, at_work=total), task.created_at)
+        waiting = Report(task.id, "", str(task.state), total, targets, at_work=total)
+        waiting.digest = task.digest.hex()
+        return _sealed(waiting, task.created_at)
     acked = absent = failed = delayed = cancelled = 0
     acked_at = 0.0
     for share in task.shares:
@@ -172,22 +177,17 @@ def report_of(task: Task) -> Report:
         acked_at,
         task.settled_at or 0.0,
     )
+    report.digest = task.digest.hex()
+    if not report.at_work:
+        report.name = by_target.name_of_task(task)
     if acked and acked != total:
-        states = [share.states for share in task.shares]
-        report.done = bits_of([at for at in range(targets) if all(each[at] == ACKED for each in states)])
+        report.done = by_target.done_of(task)
     if failed or cancelled:
-        report.lost = bits_of(
-            [at for at in range(targets) if _is_lost([share.states[at] for share in task.shares])]
-        )
+        report.lost = by_target.lost_of(task)
     report.errors = list(task.errors)
     if task.verify is not None:
         report.verify = msgspec.to_builtins(task.verify.document)
     return _sealed(report, task.created_at)
-
-
-def _is_lost(states: list[int]) -> bool:
-    """Tell whether a target is lost: it failed on a leaf, and no other leaf is still to come."""
-    return not _LOST.isdisjoint(states) and all(state in _LOST or state == ACKED for state in states)
 
 
 def stored_report(document: Mapping[str, Any]) -> Report:
@@ -198,6 +198,7 @@ def stored_report(document: Mapping[str, Any]) -> Report:
     if document["state"] == State.CANCELLED:
         cancelled = total - acked - failed - delayed
     nodes = document.get("nodes", ())
+    told = document.get("by_target", {})  # versions before stored none
     return _sealed(
         Report(
             document["task_id"],
@@ -213,8 +214,12 @@ def stored_report(document: Mapping[str, Any]) -> Report:
             max(0, total - acked - failed - delayed - cancelled),
             max((node.get("acked_at") or 0.0 for node in nodes), default=0.0),
             document.get("settled_at") or 0.0,
+            done=told.get("done", ""),
+            lost=told.get("lost", ""),
             errors=list(document.get("errors", ())),
             verify=document.get("verify"),
+            digest=document.get("digest", ""),
+            name=told.get("name", ""),
         ),
         document["created_at"],
     )

@@ -17,17 +17,14 @@ from engine.errors import RequestError
 from engine.intake.client import Again
 from engine.intake.problems import Problem
 from engine.intake.task_body import TaskBody
+from engine.tasks.by_target import DOOR
 from engine.tasks.document_types import TaskDocument
 from engine.tree.link import NONCE
-from engine.tree.reports import DOOR
-from engine.tree.seal import NONCE_MAX, seal
-from engine.tree.sealing import check_path, is_nonce
+from engine.tree.seal import NONCE_MAX
+from engine.tree.sealing import check_path, is_nonce, signature_of
 from engine.tree.words import (
     IDS_MAX,
-    KEY,
-    SIGNATURE,
     VERSION,
-    VERSION_HEADER,
     WAIT_MAX_S,
     Answer,
     Question,
@@ -117,7 +114,7 @@ class TreeRoutes:
         if reply.status != 200:  # noqa: PLR2004 - HTTP
             detail: Any = msgspec.json.decode(reply.body).get("detail", "")
             raise RequestError(reply.status, detail)
-        return await self._signed(nonce, reply.body, reply.content_type)
+        return await self._signed(request, nonce, reply.body, reply.content_type)
 
     async def ask(self, request: web.Request) -> web.Response:
         """Tell what became of tasks."""
@@ -143,7 +140,7 @@ class TreeRoutes:
             [] if asked.tasks else await self._place.keys(),
             None if asked.leaves is None else await self._leaves.tell(asked.leaves),
         )
-        return await self._signed(nonce, _encode(answer), "application/json")
+        return await self._signed(request, nonce, _encode(answer), "application/json")
 
     async def _head(self, request: web.Request) -> tuple[str, str]:
         """Return the nonce of a request and the path of its tasks.
@@ -154,7 +151,7 @@ class TreeRoutes:
         nonce = request.headers.get(NONCE, "")
         if not is_nonce(nonce):
             raise RequestError(422, f"{NONCE}: takes 1-{NONCE_MAX} letters and digits, new for each request")
-        return nonce, await check_path(self._place, request)
+        return nonce, await check_path(self._place, request, request[TOKEN])
 
     async def _rows(self) -> int:
         """Return how many rows the delay queues have; the other workers are not asked for each question."""
@@ -169,7 +166,6 @@ class TreeRoutes:
         by = msgspec.structs.replace(client.by, door=DOOR, path=path)
         return client._replace(by=by, again=Again())
 
-    async def _signed(self, nonce: str, body: bytes, content_type: str) -> web.Response:
-        key = await self._place.key()
-        headers = {KEY: key.kid, SIGNATURE: seal(key, nonce, body), VERSION_HEADER: str(VERSION)}
+    async def _signed(self, request: web.Request, nonce: str, body: bytes, content_type: str) -> web.Response:
+        headers = await signature_of(self._place, request, nonce, body)
         return web.Response(body=body, content_type=content_type, headers=headers)

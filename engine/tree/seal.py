@@ -1,14 +1,16 @@
-"""The evidence of an answer: signed by the child's key, over the nonce of the request and the answer's bytes.
+"""The evidence of an answer: signed by the child's key, over the whole request and the answer's bytes.
 
 The key is the one of receipts (`engine.proof.receipt_key`): Ed25519, a key per engine, in its data folder.
-What is signed is a line of text, so that no receipt can stand for an answer, nor an answer for a receipt.
+What is signed is a line of text, so that no receipt can stand for an answer, nor an answer for a receipt:
+``purgeline-tree NONCE METHOD PATH SHA256(REQUEST BODY) SHA256(ANSWER)``. Who stands between the two engines
+changes neither what is asked for nor what is answered without being seen.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from engine.errors import EngineError
 
@@ -26,15 +28,25 @@ class SealError(EngineError):
     """An answer is no evidence; the text says why."""
 
 
-def _signed(nonce: str, body: bytes) -> bytes:
-    return f"{_SIGNED} {nonce} {hashlib.sha256(body).hexdigest()}".encode()
+class Asked(NamedTuple):
+    """A request, as far as its answer is signed over it."""
+
+    nonce: str
+    method: str
+    path: str  #: with its query, as it went out
+    body: bytes = b""
+
+    def signed(self, answer: bytes) -> bytes:
+        """Return what is signed of its answer."""
+        digests = f"{hashlib.sha256(self.body).hexdigest()} {hashlib.sha256(answer).hexdigest()}"
+        return f"{_SIGNED} {self.nonce} {self.method} {self.path} {digests}".encode()
 
 
-def seal(key: ReceiptKey, nonce: str, body: bytes) -> str:
+def seal(key: ReceiptKey, asked: Asked, body: bytes) -> str:
     """Return the signature of an answer."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - an extra
 
-    return text_of(Ed25519PrivateKey.from_private_bytes(key.secret).sign(_signed(nonce, body)))
+    return text_of(Ed25519PrivateKey.from_private_bytes(key.secret).sign(asked.signed(body)))
 
 
 class Trusted:
@@ -65,11 +77,11 @@ class Trusted:
         """Tell whether a key is one of the configured ones."""
         return kid in self._own
 
-    def check(self, kid: str, signature: str, nonce: str, body: bytes) -> None:
+    def check(self, kid: str, signature: str, asked: Asked, body: bytes) -> None:
         """Check an answer.
 
         Raises:
-            SealError: it is not signed, by another key, or not over this nonce and body.
+            SealError: it is not signed, by another key, or not over this request and body.
         """
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
@@ -85,11 +97,12 @@ class Trusted:
             )
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes_of(x))
-            key.verify(bytes_of(signature), _signed(nonce, body))
+            key.verify(bytes_of(signature), asked.signed(body))
         except (InvalidSignature, ValueError):
             raise SealError(
-                f"unproven: the answer of {name} is not signed by its key over the nonce that it was asked "
-                "with: it is a stored one, was changed on its way, or is another engine's"
+                f"unproven: the answer of {name} is not signed by its key over the nonce and the request "
+                "that it was asked with: it is a stored one, it or the request was changed on its way, or it "
+                "is another engine's"
             ) from None
 
 

@@ -91,6 +91,8 @@ class Report(msgspec.Struct, omit_defaults=True):
     verify: dict[str, Any] | None = None
     age_s: float = 0  #: since the child took the task in: longer than the root's is old, it is another
     acked_ago_s: float = 0  #: since a leaf acked last; 0: none did, or just now
+    digest: str = ""  #: of the task's body as it was accepted, hex; see `engine.intake.task_body.digest_of`
+    name: str = ""  #: of what it asks of which targets, see `engine.tasks.by_target`; empty: it is not told
 
 
 class Leaf(msgspec.Struct, omit_defaults=True):
@@ -125,14 +127,6 @@ class Answer(msgspec.Struct):
     unknown: list[str] = []  #: ids that it has no task of: they were never taken, or were forgotten since
     keys: list[str] = []  #: public keys of all engines of its place (``x`` of each); to a question of no task
     leaves: Leaves | None = None  #: asked for, and others than those that the question has seen
-
-
-def bits_of(places: list[int]) -> str:
-    """Return places as `Report.done` has them."""
-    number = 0
-    for place in places:
-        number |= 1 << place
-    return f"{number:x}" if number else ""
 
 
 def flags_of(bits: str, count: int) -> bytearray:

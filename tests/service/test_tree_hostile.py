@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +18,17 @@ from engine.proof.receipt_key import ReceiptKey
 from engine.tree import link as link_module
 from engine.tree.below import Below
 from engine.tree.link import NONCE, Link
-from engine.tree.seal import Trusted, seal, text_of, thumbprint
-from engine.tree.words import KEY, SIGNATURE, WITHIN
+from engine.tree.seal import Asked, Trusted, seal, text_of, thumbprint
+from engine.tree.words import KEY, SIGNATURE, TASKS, WITHIN
+from tests.fakes.node import FakeNode
+from tests.rigs.engine_process import fake_table
+from tests.rigs.tree import engine_in, region_table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from tests.rigs.engine_process import EngineProcess
 
 SECRET = b"1" * 32
 X = text_of(Ed25519PrivateKey.from_private_bytes(SECRET).public_key().public_bytes_raw())
@@ -39,9 +48,9 @@ class _Asked:
         self.headers = {WITHIN: str(within_s)}
 
 
-def signed(request: web.Request, body: bytes, what: str = "") -> web.Response:
-    text = f"{request.headers[NONCE]} {what or f'{request.method} {request.raw_path}'}"
-    return web.Response(body=body, headers={KEY: OWN.kid, SIGNATURE: seal(OWN, text, body)})
+def signed(request: web.Request, body: bytes, path: str = "") -> web.Response:
+    asked = Asked(request.headers[NONCE], request.method, path or request.raw_path)
+    return web.Response(body=body, headers={KEY: OWN.kid, SIGNATURE: seal(OWN, asked, body)})
 
 
 async def trickles(request: web.Request) -> web.StreamResponse:
@@ -54,7 +63,7 @@ async def trickles(request: web.Request) -> web.StreamResponse:
 
 
 async def another_question(request: web.Request) -> web.Response:
-    return signed(request, b"{}", "GET /v1/engine/task/x")
+    return signed(request, b"{}", "/v1/engine/task/x")
 
 
 async def unsigned(_: web.Request) -> web.Response:
@@ -132,3 +141,72 @@ async def test_a_child_that_trickles_is_waited_for_as_long_as_the_question_may_t
 async def test_an_answer_that_is_too_long_is_not_read(asked_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "SAID_MAX_BYTES", 4000)
     assert "answers with more than" in (await asked_of(too_long)).error
+
+
+class _Between(ThreadingHTTPServer):
+    """A proxy between a root and its region that has other URLs purged than the root asks for."""
+
+    def __init__(self, region: EngineProcess) -> None:
+        super().__init__(("127.0.0.1", 0), _Changing)
+        self.region_port = region.port
+        self.taken: list[bytes] = []  # answers to what was handed down
+
+
+class _Changing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Between
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_task = self.path == TASKS
+        if is_task:
+            body = body.replace(b"/wanted", b"/others")
+        headers = {
+            name: value for name, value in self.headers.items() if name not in ("Host", "Content-Length")
+        }
+        region = HTTPConnection("127.0.0.1", self.server.region_port, timeout=30)
+        region.request("POST", self.path, body, headers)
+        answer = region.getresponse()
+        said = answer.read()
+        region.close()
+        if is_task:
+            self.server.taken.append(said)
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name not in ("Date", "Server"):
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_what_is_asked_for_cannot_be_changed_on_its_way_down(tmp_path: Path) -> None:
+    """The region's own signed answers to it are no evidence of what the root asked for."""
+    with (
+        FakeNode() as edge,
+        engine_in(tmp_path, fake_table(edge.url, name="edge"), name="eu") as region,
+        _Between(region) as between,
+    ):
+        threading.Thread(target=between.serve_forever, daemon=True).start()
+        table = region_table(region, name="eu", url=f"http://127.0.0.1:{between.server_port}")
+        with engine_in(tmp_path, table, name="root") as root:
+            task = root.submit(["http://img.example.com/wanted"])
+            reason = root.wait_for(task, "partial")["errors"][0]["reason"]
+            assert "the request was changed on its way" in reason
+            assert b'"state":"accepted"' in between.taken[0]
+            region.wait_for(task, "done")
+            assert edge.urls[0] == "http://img.example.com/others"
+            assert root.task(task)["counter"] == 0
+        between.shutdown()
+
+
+def test_names_of_parts_are_an_engines_above_alone(tmp_path: Path) -> None:
+    """A client's task with such a name would stand for a part of a task of the root."""
+    with FakeNode() as edge, engine_in(tmp_path, fake_table(edge.url, name="edge"), name="eu") as region:
+        for name in ("t~f", "t~0123456789abcdef"):
+            body = {"targets": ["http://img.example.com/1"], "id": name}
+            status, _, problem = region.request("POST", "/v1/engine/task", body)
+            assert (status, b"id: takes 1-64 characters of A-Z" in problem) == (422, True)
+        assert region.request("GET", "/v1/engine/task/t~f")[0] == 404

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import pytest
 
+from engine.intake.task_body import decode, digest_of
+from engine.tasks.by_target import bits_of, done_of, lost_of
+from engine.tasks.documents import stored_document
+from engine.tasks.plan import Plan
+from engine.tasks.records import By
+from engine.tasks.stored_documents import public
 from engine.tasks.task import Share, Task
-from engine.tasks.words import LATE, TOGETHER, Operation
+from engine.tasks.words import ACKED, CANCELLED, DELAYED, FAILED, LATE, QUEUED, TOGETHER, Operation, State
 from engine.tree.fate import fate_of
 from engine.tree.piece import Piece, own_id, words_of
-from engine.tree.words import Report, bits_of, flags_of
+from engine.tree.reports import report_of, stored_report
+from engine.tree.same import Same
+from engine.tree.words import Report, flags_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +77,7 @@ def test_a_whole_share_has_the_id_of_its_task_and_the_same_bytes_each_time() -> 
 
 def test_a_part_has_an_id_of_its_own_made_of_what_is_handed_down() -> None:
     first, again = piece_of(task_of(), [0, 1]), piece_of(task_of(), [0, 1])
-    assert first.id.startswith("t-1.")
+    assert first.id.startswith("t-1~")
     assert (first.id, first.body) == (again.id, again.body)
     others = {
         piece_of(task_of(), [1, 2]).id,
@@ -98,7 +108,7 @@ def test_rows_of_a_task_are_asked_for_by_its_id_and_handed_down_as_a_part() -> N
     piece = piece_of(late_of("t-1"))
     assert (piece.id, piece.is_asked_first, piece.task_id) == ("t-1", True, "t-1")
     piece.send_as_part()
-    assert piece.id.startswith("t-1.")
+    assert piece.id.startswith("t-1~")
     assert "due_s" not in body_of(piece)
     assert piece.id == (again := piece_of(late_of("t-1"))).part_id()
     assert again.part_id() != piece_of(late_of("t-1", at=6.0)).part_id()
@@ -203,15 +213,96 @@ def test_what_a_leaf_failed_fails_with_its_reason_and_nothing_else_does() -> Non
     told = report("failed", acked=5, failed=1, done="5", lost="2", errors=errors)
     fate = fate_of(piece_of(task_of()), told, "eu")
     assert (list(fate.done), list(fate.failed)) == ([0, 2], [(1, "eu/edge-2: answered 400")])
-    stored = report("failed", acked=5, failed=1, errors=errors)  # without bits, from the store
-    assert fate_of(piece_of(task_of()), stored, "eu")[:1] == ([0, 2],)
 
 
-def test_nothing_is_acked_that_a_stored_task_does_not_tell() -> None:
-    """More failed than its errors name."""
-    told = report("failed", acked=3, failed=3, errors=[{"node": "e", "target": URLS[0], "reason": "no"}])
+@pytest.mark.parametrize("reason", ["answered 400", "unreachable: refused", "poison: it went wrong 20 times"])
+def test_errors_alone_neither_ack_a_target_nor_fail_it(reason: str) -> None:
+    """A stored task of a version before: its errors may be of an attempt before the last, or not all."""
+    told = report("failed", acked=5, failed=1, errors=[{"node": "e", "target": URLS[0], "reason": reason}])
     fate = fate_of(piece_of(task_of()), told, "eu")
-    assert (list(fate.done), [place for place, _ in fate.failed]) == ([], [0, 1, 2])
+    assert (list(fate.done), list(fate.failed), list(fate.untold)) == ([], [], [0, 1, 2])
+    late = fate_of(piece_of(late_of("t-1")), told, "eu")
+    assert (list(late.done), list(late.failed), list(late.untold)) == ([], [], [0, 1, 2])
+
+
+@pytest.mark.parametrize("state", ["done", "partial", "failed", "running"])
+def test_a_report_of_another_number_of_targets_acks_none(state: str) -> None:
+    fate = fate_of(piece_of(task_of()), Report("t-1", "x", state, 1, 1, acked=1), "eu")
+    assert (list(fate.done), list(fate.failed)) == ([], [])
+
+
+def test_a_report_counts_that_bears_the_digest_of_the_line_as_the_child_reads_it() -> None:
+    piece, same = piece_of(task_of()), Same()
+    digest = digest_of(decode(piece.body)).hex()
+    piece.forget_body()
+    assert not same.is_other(piece, report("done", acked=6, digest=digest))
+    others = [task_of(due_s=61), task_of(targets=[*URLS[:2], "http://a.com/9"]), task_of(kind="prefix")]
+    for digest in ("", *(piece_of(task).digest for task in others[:2])):
+        assert same.is_other(piece, report("done", acked=6, digest=digest))
+
+
+def test_rows_count_as_done_only_by_what_was_handed_down_for_their_task() -> None:
+    """By its digest, where it is known; otherwise by a task of the same targets and no others."""
+    same, late = Same(), piece_of(late_of("t-1"))
+    assert same.is_other(late, report("done", acked=6, digest="1f"))
+    assert same.is_other(late, report("done", acked=6, digest="1f", name="another"))
+    assert not same.is_other(late, report("done", acked=6, digest="1f", name=late.name))
+    assert piece_of(late_of("t-1"), [1, 2]).name != late.name != piece_of(task_of(), [0]).name
+    first = piece_of(task_of())
+    same.note_held(first)
+    part = piece_of(late_of("t-1"), [1])
+    assert not same.is_other(part, report("done", acked=6, digest=first.digest))
+    assert same.is_other(part, report("done", acked=6, digest="1f", name=part.name))
+
+
+def leaves_of(task: Task, *states: Sequence[int]) -> Task:
+    """Give a task of the child a share for each leaf, with the states of its targets."""
+    shares = []
+    for number, told in enumerate(states):
+        node: Any = Leaf(f"edge-{number}")
+        share = Share(task, node, Operation.PURGE_URL, len(told))
+        share.states = bytearray(told)
+        for state in told:
+            share.acked_count += state == ACKED
+            share.failed_count += state == FAILED
+            share.delayed_count += state == DELAYED
+            share.cancelled_count += state == CANCELLED
+        shares.append(share)
+    task.shares, task.by, task.digest = shares, By("", "", "tree"), b"1"
+    task.total = sum(map(len, states))
+    task.plan = Plan(steps=())
+    return task
+
+
+class Leaf(NamedTuple):
+    name: str
+    layer: str = "edge"
+
+
+@pytest.mark.parametrize(
+    "targets", [URLS, ["a.com/key", "*.b.com/k", "c.com/\u00fc"], ["http://a.com/*"] * 3]
+)
+def test_a_task_that_only_the_store_has_tells_each_target_as_one_in_memory_does(targets: list[str]) -> None:
+    task = leaves_of(task_of(targets=targets), [ACKED, ACKED, ACKED], [ACKED, FAILED, DELAYED])
+    task.errors = [{"node": "edge-1", "target": "in other words", "reason": "answered 400"}]
+    task.state = State.PARTIAL
+    document = msgspec.to_builtins(stored_document(task))
+    stored, live = stored_report(document), report_of(task)
+    assert (stored.done, stored.lost, stored.name, stored.digest) == ("1", "2", live.name, live.digest)
+    assert (live.done, live.lost) == ("1", "2")
+    assert "by_target" not in public(document)
+    fate = fate_of(piece_of(task_of(targets=targets)), stored, "eu")
+    assert (list(fate.done), [place for place, _ in fate.failed], list(fate.held)) == ([0], [1], [2])
+
+
+def test_bits_tell_each_target_over_all_leaves() -> None:
+    rng = random.Random(1)
+    states = [rng.choices([QUEUED, ACKED, ACKED, FAILED, CANCELLED], k=500) for _ in range(3)]
+    task = leaves_of(task_of(targets=[f"http://a/{n}" for n in range(500)]), *states)
+    done = [all(each[at] == ACKED for each in states) for at in range(500)]
+    over = [all(each[at] != QUEUED for each in states) for at in range(500)]
+    assert list(flags_of(done_of(task), 500)) == done
+    assert list(flags_of(lost_of(task), 500)) == [o and not d for o, d in zip(over, done, strict=True)]
 
 
 def test_bits_of_another_number_of_targets_say_nothing() -> None:

@@ -6,18 +6,14 @@ Nothing counts but what a report says that the child has signed; see `questions`
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 from loguru import logger
 
 from engine.base.background import Background
 from engine.errors import EngineError
 from engine.nodes.holds import TRIED_AGAIN
-from engine.tasks import documents
-from engine.tasks.verify import VerifyDocument
 from engine.tasks.words import Outcome, host_of
 from engine.tree.fate import fate_of
 from engine.tree.link import LinkError, RefusedError
@@ -26,7 +22,8 @@ from engine.tree.questions import Questions
 from engine.tree.same import Same
 from engine.tree.seal import SealError
 from engine.tree.taking_back import TakingBack
-from engine.tree.words import BODY_BYTES, LINES_MAX, TASKS
+from engine.tree.visits import fold
+from engine.tree.words import BODY_BYTES, LINES_MAX, TASKS, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
     from engine.tree.link import Link
     from engine.tree.piece import Piece
     from engine.tree.place import Place
-    from engine.tree.words import Report
+    from engine.tree.words import Line, Report
 
 _AT_ONCE: Final = 4  #: requests at a time that hand down
 _PAUSE_S: Final = 0.05  #: after one that failed, at the least
@@ -46,19 +43,8 @@ _ERROR: Final = 400
 _CONFLICT: Final = 409
 _UNREADABLE: Final = 400
 _TOO_MANY: Final = 429
+_FOR_GOOD: Final = ("nodes", "kind")  #: it has no leaf of that name, or one that cannot purge so
 _SERVER_ERROR: Final = 500
-
-
-class _Line(msgspec.Struct):
-    """What the child answers to one piece: a problem has a status."""
-
-    status: int = 0
-    task_id: str = ""
-    detail: str = ""
-    field: str = ""
-
-
-_decode_line: Final = msgspec.json.Decoder(_Line).decode
 
 
 class Desk:
@@ -210,10 +196,10 @@ class Desk:
             )
         self._node.health.answered()
         for piece, line in zip(batch, lines, strict=True):
-            self._handed_down(piece, _decode_line(line))
+            self._handed_down(piece, decode_line(line))
         self._go_on()
 
-    def _handed_down(self, piece: Piece, said: _Line) -> None:
+    def _handed_down(self, piece: Piece, said: Line) -> None:
         """Act on what the child answered to one piece."""
         if said.status < _ERROR and said.task_id == piece.id:
             self._is_there(piece)
@@ -228,7 +214,7 @@ class Desk:
         if said.status == _CONFLICT and not piece.is_part:
             piece.send_as_part()
             self._queue(piece)
-        elif said.status == _UNREADABLE or said.field == "nodes":  # it has no leaf of that name
+        elif said.status == _UNREADABLE or said.field in _FOR_GOOD:
             for item in piece.way.taken(piece, piece.left):
                 self._node.keeping.unreadable(item, reason)
         elif said.status == _TOO_MANY or said.status >= _SERVER_ERROR:
@@ -302,7 +288,7 @@ class Desk:
             return
         piece.seen = report.seen
         if report.verify is not None and (fate.done or fate.failed):
-            _fold(piece, report, report.verify, self._node.name)
+            fold(piece, report, report.verify, self._node.name)
         if fate.done:
             piece.way.settled(piece, fate.done, is_absent=fate.is_absent)
         if fate.failed and piece.is_cancelled:
@@ -357,15 +343,3 @@ class Desk:
             if not piece.is_over:
                 items += piece.way.taken(piece, piece.left)
         self._node.proving.unproven(items, reason)
-
-
-def _fold(piece: Piece, report: Report, told: dict[str, Any], node: str) -> None:
-    """Have what the leaves were found to serve among what the task's verification came to, once."""
-    task = piece.share.task
-    if task.verify is None or piece.is_folded:
-        return
-    piece.is_folded = True
-    document = msgspec.convert(told, VerifyDocument)
-    task.verify.fold(node, document, time.time())
-    for error in report.errors if document.stale else ():
-        documents.add_error(task, f"{node}/{error['node']}", error["target"], error["reason"])

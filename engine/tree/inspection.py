@@ -17,7 +17,7 @@ from engine.tree.words import ASK, VERSION, Answer, Question
 if TYPE_CHECKING:
     from engine.config.tables import EngineConfig, NodeConfig
 
-_PATH: Final = "check-nodes~none"  #: of nobody's key, so it is no loop
+_PATH: Final = f"check-nodes~{0:043}"  #: of nobody's key, so it is no loop
 _decode: Final = msgspec.json.Decoder(Answer).decode
 
 

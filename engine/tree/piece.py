@@ -259,6 +259,8 @@ def _add_wishes(handed: Handed, task: Task, operation: Operation) -> None:
     """Add what the client asked for beyond the purge; not of a prefetch."""
     if operation is Operation.PREFETCH:
         return
+    if b'"on_incapable"' in task.body:
+        handed.on_incapable = decode(task.body).on_incapable
     if task.rebound_s:
         handed.rebound_s = 0  # the second purges come from here
     if task.verify is not None:

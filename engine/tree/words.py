@@ -59,6 +59,19 @@ class Handed(msgspec.Struct, omit_defaults=True):
     confirm: bool | msgspec.UnsetType = msgspec.UNSET
     rebound_s: float | msgspec.UnsetType = msgspec.UNSET
     verify: Any = msgspec.UNSET
+    on_incapable: str | msgspec.UnsetType = msgspec.UNSET  #: the client's word; else each engine's
+
+
+class Line(msgspec.Struct):
+    """What the child answers to one piece: a problem has a status."""
+
+    status: int = 0
+    task_id: str = ""
+    detail: str = ""
+    field: str = ""
+
+
+decode_line: Final = msgspec.json.Decoder(Line).decode
 
 
 class Question(msgspec.Struct):

@@ -122,7 +122,7 @@ def test_rows_of_several_tasks_are_a_part_of_none_of_them() -> None:
 
     piece = together("ab" * 16)
     assert (piece.is_asked_first, piece.is_part, piece.task_id) == (False, True, "")
-    assert piece.id.startswith("together.")
+    assert piece.id.startswith("together~")
     assert len(piece.id) <= 64
     assert piece.id == together("ab" * 16).id  # handed down again it is known
     assert piece.id != together("cd" * 16).id
@@ -170,6 +170,13 @@ def test_a_task_of_the_child_that_is_older_than_ours_is_another() -> None:
 def test_second_purges_come_from_the_root_alone() -> None:
     assert body_of(piece_of(task_of(rebound_s=5.0)))["rebound_s"] == 0
     assert "rebound_s" not in body_of(piece_of(task_of()))
+
+
+@pytest.mark.parametrize("asked", ["refuse", "skip"])
+def test_leaves_that_cannot_do_it_are_left_out_as_the_client_wishes(asked: str) -> None:
+    body = json.dumps({"targets": URLS, "on_incapable": asked}).encode()
+    assert body_of(piece_of(task_of(body=body)))["on_incapable"] == asked
+    assert "on_incapable" not in body_of(piece_of(task_of()))
 
 
 def test_a_url_with_a_star_at_its_end_is_meant_so() -> None:

@@ -305,7 +305,7 @@ def _ask_why(asking: Asking) -> None:
 
 def _ask_from_above(asking: Asking) -> None:
     ask = asking.ask
-    named = {"Purgeline_Nonce": "1f", "Purgeline_Tree_Path": "root~kid"}
+    named = {"Purgeline_Nonce": "1f", "Purgeline_Tree_Path": f"root~{'k' * 43}"}
     own = _kid(asking)
     for path, body in (
         ("/v1/engine/tree/tasks", b'{"id":"t-2","targets":["http://img.example.com/d"]}\n'),

@@ -61,7 +61,7 @@ def make_worker_app(
     recording: RecordingRoutes,
     debugging: DebugRoutes,
     silencing: SilenceRoutes,
-    refuse: Callable[[EngineError], Reply],
+    refuse: Callable[..., Reply],
     body_max_bytes: int,
 ) -> web.Application:
     """Return the application.
@@ -111,7 +111,7 @@ def make_worker_app(
 
 
 def _answering(
-    handler: Handler, readiness: Readiness, refuse: Callable[[EngineError], Reply]
+    handler: Handler, readiness: Readiness, refuse: Callable[..., Reply]
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         try:
@@ -120,7 +120,8 @@ def _answering(
             reply = await handler(request)
         except EngineError as exc:
             is_closed = readiness.is_ending and isinstance(exc, StoreError)
-            reply = problem(GONE, _ENDING) if is_closed else refuse(exc)
+            what = f"{request.method} {request.path}"
+            reply = problem(GONE, _ENDING) if is_closed else refuse(exc, request=what)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the other worker must not take it for an answer
             if not readiness.is_ending:
                 logger.opt(exception=exc).error("{} {} failed", request.method, request.path)

@@ -200,7 +200,7 @@ class Admission:
         """
         if isinstance(exc, BacklogFullError):
             self._on_alert(f"full:{exc.backlog}", "warning", f"clients are answered 503: {exc}")
-        reply = reply_of(exc, with_hint=with_hint)
+        reply = reply_of(exc, with_hint=with_hint, request=request)
         if by is not NOBODY:
             self._audit.refused(reply.status, str(exc), by, task, request=request)
         if reply.status == 429:  # noqa: PLR2004 - HTTP

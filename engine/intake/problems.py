@@ -48,16 +48,31 @@ def too_large(body_max_bytes: int) -> RequestError:
     return RequestError(413, f"the body is over {body_max_bytes} bytes (body_max_bytes)")
 
 
-def reply_of(exc: EngineError, *, with_hint: bool = True) -> Reply:
-    """Return the reply for an error of the engine."""
+def reply_of(exc: EngineError, *, with_hint: bool = True, request: str = "") -> Reply:
+    """Return the reply for an error of the engine.
+
+    Args:
+        exc: the error.
+        with_hint: whether the nearest known word is named.
+        request: its method and path; none: it hands in a task.
+    """
     if isinstance(exc, RequestError):
         detail = exc.detail if with_hint else exc.short
         return problem(exc.status, detail, field=exc.field, headers=exc.headers)
     if isinstance(exc, BacklogFullError):
         return problem(503, str(exc), headers={"Retry-After": f"{exc.retry_after_s:.0f}"})
     if isinstance(exc, StoreError):
-        what = "is not cancelled yet" if isinstance(exc, NotCancelledError) else "was not saved"
-        return problem(
-            503, f"the task {what}, try again: {exc}", headers={"Retry-After": str(_STORE_RETRY_S)}
-        )
+        what = _undone(exc, request)
+        return problem(503, f"{what}, try again: {exc}", headers={"Retry-After": str(_STORE_RETRY_S)})
     return problem(500, "an error in the engine; its log says more")
+
+
+def _undone(exc: StoreError, request: str) -> str:
+    """Return what a store that failed has kept a request from."""
+    if isinstance(exc, NotCancelledError):
+        return "the task is not cancelled yet"
+    if request.startswith("GET "):
+        return "the store cannot be read"
+    if not request or "/task" in request or "/retries" in request:
+        return "the task was not saved"
+    return "it was not done"

@@ -31,6 +31,26 @@ def link(proxy: Proxy) -> Iterator[Link]:
     made.close()
 
 
+def test_a_connection_that_breaks_puts_no_other_off(proxy: Proxy, link: Link) -> None:
+    link.one("PING")
+    proxy.lose_answers()
+    outcomes: list[object] = []
+
+    def ask() -> None:
+        try:
+            outcomes.append(link.one("GET", "waited-for"))
+        except StoreError as exc:
+            outcomes.append(exc)
+
+    waiting = threading.Thread(target=ask)
+    waiting.start()
+    wait_until(lambda: proxy.lost_count, what="the answer that is lost")
+    proxy.heal()
+    waiting.join(10)
+    assert link.one("PING") == b"PONG"  # a server that has failed would be left alone for 50 ms
+    assert isinstance(outcomes[0], StoreError)
+
+
 def test_a_server_that_is_back_is_found_however_many_knock_meanwhile(proxy: Proxy, link: Link) -> None:
     """What fails at once, because a failure has just been seen, does not put the next attempt off."""
     link.one("PING")

@@ -66,6 +66,11 @@ class Proxy:
         """How many clients are connected now."""
         return len(self._pairs)
 
+    @property
+    def lost_count(self) -> int:
+        """How many connections have lost answers and are open."""
+        return sum(pair.has_lost_answers for pair in self._pairs)
+
     def start(self) -> None:
         """Listen and pass on."""
         self._thread.start()

@@ -102,6 +102,9 @@ class RedisServer:
             "repl-diskless-sync-delay": 0,
             "repl-ping-replica-period": 1,
             "enable-debug-command": "local",
+            **(
+                {"cluster-port": free_port()} if "cluster_enabled" in settings else {}
+            ),  # else its port + 10,000
             **{key.replace("_", "-"): value for key, value in settings.items()},
         }
         self._config = self.folder / "redis.conf"
@@ -374,7 +377,6 @@ class RedisCluster:
                 cluster_enabled="yes",
                 cluster_config_file="nodes.conf",
                 cluster_node_timeout=DOWN_AFTER_MS,
-                cluster_port=free_port(),
                 cluster_replica_validity_factor=0,
                 place=places[number],
                 **settings,

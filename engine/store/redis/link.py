@@ -34,7 +34,7 @@ from engine.errors import StoreError, StoreUnusableError
 from engine.store.redis.faults import IS_CLUSTER, told
 from engine.store.redis.replicas import Replicas
 from engine.store.redis.script import with_source
-from engine.store.redis.servers import AWAY, Server, Servers
+from engine.store.redis.servers import AWAY, Server, Servers, is_late
 from engine.store.redis.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -287,12 +287,15 @@ class Link:
             self._drop(server, connection, next(r for r in replies if isinstance(r, ReadOnlyError)))
             return replies
         server.works()
+        connection.has_answered = True
         server.pool.release(connection)
         return replies
 
     def _drop(self, server: Server, connection: Any, exc: Exception) -> None:
         self.broken_count += 1
-        server.fails(exc)
+        is_lost = isinstance(exc, RedisConnectionError | OSError) and not is_late(exc)
+        if not is_lost or not getattr(connection, "has_answered", False):
+            server.fails(exc)
         self._leave(server, connection)
 
     def _leave(self, server: Server, connection: Any) -> None:
@@ -300,4 +303,5 @@ class Link:
         if connection is not None:
             with contextlib.suppress(RedisError, OSError):
                 connection.disconnect()
+            connection.has_answered = False
             server.pool.release(connection)

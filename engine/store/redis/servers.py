@@ -2,10 +2,12 @@
 
 redis-py brings the connections, the pools, the sentinels and the table of slots.
 
-A server that cannot be reached is left alone for a moment that doubles up to `_PAUSE_MAX_S`, with jitter;
-meanwhile everything that needs it fails at once. So a client is not kept waiting for a time-out that a
-thread has just seen, and a server that comes back is not met by a storm. One of a cluster that lets time-outs
-pass again and again is left alone for twice as long as those: the others' commands wait for them, too.
+A connection that has answered and breaks says nothing of a new one, which is made at once. A server that
+takes none, or that lets a time-out pass, is left alone for a moment that doubles up to `_PAUSE_MAX_S`, with
+jitter; meanwhile everything that needs it fails at once. So a client is not kept waiting for a time-out that
+a thread has just seen, and a server that comes back is not met by a storm. One of a cluster that lets
+time-outs pass again and again is left alone for twice as long as those: the others' commands wait for them,
+too.
 """
 
 from __future__ import annotations
@@ -42,6 +44,11 @@ _LOOK_EVERY_S: Final = 10.0  #: why a server takes no connection
 _NO_NODE: Final = "Redis Cluster cannot be connected. Please provide at least one reachable node: "
 _KEY_AT: Final = {"EVALSHA": 3, "EVAL": 3, "XINFO": 2, "XGROUP": 2}
 """Of a command, where its first key stands; 1 in others, of XREADGROUP behind STREAMS."""
+
+
+def is_late(exc: Exception) -> bool:
+    """Tell whether a time-out has passed."""
+    return isinstance(exc, TimeoutError | RedisTimeoutError)
 
 
 class Server:
@@ -112,7 +119,7 @@ class Server:
     def fails(self, exc: Exception) -> None:
         """It cannot be reached, or answered too late."""
         pause_s = backoff_s(self._failures, first_s=_PAUSE_S, max_s=_PAUSE_MAX_S)
-        if self._failures and isinstance(exc, TimeoutError | RedisTimeoutError):
+        if self._failures and is_late(exc):
             pause_s = max(pause_s, self._rest_s)
         self._failures += 1
         self._not_before = time.monotonic() + pause_s

@@ -39,3 +39,18 @@ def test_any_text_makes_a_document() -> None:
     """Quotes, line ends and what is not ASCII come through."""
     detail = 'a "quote"\r\nand ü \x00'
     assert json.loads(problem(400, detail).body)["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    ("request_", "begin"),
+    [
+        ("", "the task was not saved, try again: "),
+        ("POST /v1/engine/tasks", "the task was not saved, try again: "),
+        ("POST /v1/engine/retries", "the task was not saved, try again: "),
+        ("GET /v1/engine/task/a", "the store cannot be read, try again: "),
+        ("PUT /v1/engine/nodes/edge-1/pause", "it was not done, try again: "),
+    ],
+)
+def test_a_store_that_fails_says_what_it_has_kept_the_request_from(request_: str, begin: str) -> None:
+    body = json.loads(reply_of(StoreError("disk full"), request=request_).body)
+    assert body["detail"] == f"{begin}disk full"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from loguru import logger
 
+from engine.api.cancel_handed import CancelHanded
 from engine.base.background import Background
 from engine.errors import NotCancelledError, RequestError, StoreError
 from engine.intake.task_body import ID
@@ -19,7 +20,7 @@ from engine.tasks.words import FINAL_STATES, State
 from engine.workers.peers import worker_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from engine.api.find import FindTask
     from engine.cluster.cluster import Cluster
@@ -83,6 +84,15 @@ class CancelElsewhere:
         except StoreError as exc:
             logger.warning("rows of the cancelled task {} may still be on their way: {}", task_id, exc)
 
+    async def cancel_parts(self, stems: Collection[str]) -> None:
+        """Tell all engines to cancel the parts of some tasks that they work on.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        for consumer in self._cluster.others():
+            await self._cluster.inbox.ask_to_cancel_parts(consumer, stems)
+
 
 class CancelTask:
     """Cancels what has no answer of a task.
@@ -117,6 +127,7 @@ class CancelTask:
         self._write_limit_s = write_limit_s
         self._background = Background()
         self.on_cancelled: Callable[[dict[str, Any]], None] = _tell_nobody  #: told of stored tasks
+        self.handed = CancelHanded(find, self.cancel_here, peers=peers, elsewhere=elsewhere)
 
     async def cancel(self, task_id: str, token: Token) -> dict[str, Any]:
         """Cancel what has no answer of a task, and return its document: nothing of it is sent again.

@@ -10,10 +10,11 @@ import msgspec
 from engine.errors import RequestError, StoreError
 from engine.intake.task_body import ID
 from engine.tasks import documents, stored_documents
+from engine.tasks.handed_ids import is_of
 from engine.tasks.told import Told, callback_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from engine.intake.auth import Token
     from engine.saver.pool import SaverPool
@@ -131,6 +132,22 @@ class FindTask:
         if told is not None:
             document["told"] = msgspec.to_builtins(told)
         return document
+
+    async def parts(self, stems: Collection[str]) -> list[str]:
+        """Return the ids of parts of tasks that this worker works on, or of which its store has rows.
+
+        Args:
+            stems: of those tasks, see `engine.tasks.handed_ids`.
+
+        Raises:
+            StoreError: the store cannot be read, or what was left is not replayed in time.
+        """
+        if not self._replayed.is_set() and not (self._peers is not None and self._peers.has_predecessor()):
+            await self._wait_replayed()
+        found = {task.id for task in self._regions.tasks() if is_of(task.id, stems)}
+        for saver in self._savers.savers:
+            found.update(await self._reader.read(saver.store.parts_parked, list(stems)))
+        return list(found)
 
     def in_memory(self, task_id: str) -> Task | None:
         """Return a task at work here, if it is stored."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from aiohttp import web
 from loguru import logger
-from msgspec import UNSET
 
 from engine.api.answers import json_reply, reply_to, response_of
 from engine.errors import EngineError, StoreError
@@ -86,6 +86,7 @@ def make_worker_app(
         ("POST", "/worker/task", tasks.submit),
         ("GET", "/worker/task/{id}", tasks.find),
         ("DELETE", "/worker/task/{id}", tasks.cancel),
+        ("DELETE", "/worker/handed", tasks.cancel_handed),
         ("GET", "/worker/tasks", tasks.list),
         ("GET", "/worker/history", history.page_here),
         ("GET", "/worker/failed/{id}", recalling.failed_here),
@@ -159,9 +160,10 @@ class WorkerTasks:
         """Take a task in that another worker has from its client, and that belongs here."""
         query = request.query
         token = self._auth.named(query["token"])
-        path = query.get("path", UNSET)  # of a task that is handed down, whose id may be that of a retry
+        unset = msgspec.UNSET
+        path = query.get("path", unset)  # of a task that is handed down, whose id may be that of a retry
         by = By(token.name, query.get("address", ""), query.get("door", HTTP), path)  # N-1 names no address
-        again = Again(query.get("retries", "")) if "retries" in query or path is not UNSET else None
+        again = Again(query.get("retries", "")) if "retries" in query or path is not unset else None
         client = Client(token, by, again, query.get("traceparent", ""))
         body = await request.read()
         return await reply_to(partial(self._admission.submit, body, client, is_forwarded=True))
@@ -179,6 +181,12 @@ class WorkerTasks:
         """Cancel what has no answer of a task, and give its document."""
         token = self._auth.named(request.query["token"])
         return json_reply(await self._cancel.cancel_here(request.match_info["id"], token))
+
+    async def cancel_handed(self, request: web.Request) -> Reply:
+        """Cancel what an engine above handed down, and give how many tasks that were."""
+        token = self._auth.named(request.query["token"])
+        names = msgspec.json.decode(await request.read(), type=list[str])
+        return json_reply({"cancelled": await self._cancel.handed.here(names, token)})
 
     async def list(self, request: web.Request) -> Reply:
         """Give a page of private documents."""

@@ -1,6 +1,7 @@
 """Messages between engines: *look*, because one of them leaves; *cancel ID*, because a client asks for it.
 
 Who hears the latter cancels what it has of that task: the task itself, or rows that it is about to deliver.
+*parts STEM…* has parts cancelled that an engine above handed down, of all tasks that are named.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from loguru import logger
 
 from engine.base.backoff import backoff_s
 from engine.errors import StoreError
+from engine.tasks.handed_ids import is_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from engine.cluster.threads import Threads
     from engine.cluster.watch import Watch
     from engine.delivery.dispatch import Dispatch
     from engine.delivery.queues import DelayQueues
     from engine.store.redis.members import Members
     from engine.tasks.region import RegionMap
+    from engine.tasks.task import Task
 
 _WAIT_MAX_S: Final = 1.0
 _AGAIN_S: Final = 1.0
@@ -75,8 +80,17 @@ class Inbox:
             task_id = message.partition(" ")[2]
             task = self._regions.get(task_id)
             self._queues.cancelled(task_id)
-            if task is not None and task.is_committed and not task.is_handed:
-                self._dispatch.cancel(task)
+            if task is not None:
+                self._cancel(task)
+        elif message.startswith("parts "):
+            stems = frozenset(message.split(" ")[1:])
+            for task in [task for task in self._regions.tasks() if is_of(task.id, stems)]:
+                self._queues.cancelled(task.id)
+                self._cancel(task)
+
+    def _cancel(self, task: Task) -> None:
+        if task.is_committed and not task.is_handed:
+            self._dispatch.cancel(task)
 
     async def ask_to_cancel(self, consumer: str, task_id: str) -> None:
         """Ask an engine to cancel what it has of a task.
@@ -85,3 +99,7 @@ class Inbox:
             StoreError: the store cannot be written.
         """
         await self._threads.call(self._members.send, consumer, f"cancel {task_id}")
+
+    async def ask_to_cancel_parts(self, consumer: str, stems: Iterable[str]) -> None:
+        """Ask an engine to cancel what it has of the parts of some tasks; raises as `ask_to_cancel`."""
+        await self._threads.call(self._members.send, consumer, " ".join(["parts", *stems]))

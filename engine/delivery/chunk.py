@@ -8,6 +8,7 @@ import time
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from engine.delivery.handed_rows import joined
 from engine.delivery.sent import supersedes, url_start_of
 from engine.tasks.task import Share, Task
 from engine.tasks.words import (
@@ -24,10 +25,12 @@ from engine.tasks.words import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from engine.delivery.handed_rows import HandedRows
     from engine.delivery.sent import Key, Sent
     from engine.nodes.postponed import Postponed
     from engine.saver.reader import StoreReader
     from engine.store.store import Store
+    from engine.tasks.lower import Lower
     from engine.tasks.records import ParkedRow, RowKey
     from engine.tasks.task import NodeRef
 
@@ -45,10 +48,10 @@ class Chunk:
         store: that holds them; *reader* reads it.
         postponed: requests that may not be sent yet, or are held; their rows supersede nothing.
         sent: what was sent to the node so far, on a shared store; None on an embedded one, and where
-            *names_tasks*.
+            *handed* is told.
         now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: older rows fail unsent; 0: none does.
-        names_tasks: the node is an engine, and knows tasks by their ids.
+        handed: knows what a node that is an engine was handed; None: it is a cache, which knows no tasks.
     """
 
     def __init__(
@@ -61,20 +64,23 @@ class Chunk:
         sent: Sent | None,
         now: float,
         ttl_s: float,
-        names_tasks: bool = False,
+        handed: HandedRows | None = None,
     ) -> None:
         self.done_rows: list[ParkedRow] = []  #: they are settled
         self.absent_rows: set[RowKey] = set()  #: of them those of which the cache had nothing
         self.failed_rows: list[tuple[ParkedRow, str]] = []  #: answered with no success, or too old; why
         self.parted_rows: list[ParkedRow] = []  #: host-wide ones, answered with no success
+        self.below: dict[
+            str, tuple[ParkedRow, Lower]
+        ] = {}  #: task → what the engine that the node is told of it
         self.is_cut = False  #: the node went down again
         self._node = node
         self._store = store
         self._reader = reader
         self._postponed = postponed
-        self._sent = None if names_tasks else sent
+        self._sent = None if handed is not None else sent
         self._ttl_s = ttl_s
-        self._names_tasks = names_tasks
+        self._handed = handed
         self._rows: dict[Key, list[ParkedRow]] = {}
         self._below: dict[Key, list[ParkedRow]] = {}  # settled by a wide purge, if that is acked
         self._shares: list[Share] = []
@@ -99,21 +105,36 @@ class Chunk:
             del self._rows[key]
         if not self._rows:
             return  # none is to be sent, or they were cancelled since they were read
-        together: dict[tuple[int, tuple[str, ...]], list[str]] = {}
-        for key, wanted_by in self._rows.items():
-            of = tuple(sorted({row.task_id for row in wanted_by})) if self._names_tasks else ()
-            together.setdefault((key[0], of), []).append(key[1])
         self._unanswered = len(self._rows)
-        for (operation, of), targets in together.items():
+        for operation, of, lower, targets in await self._together():
             rows = [row for target in targets for row in self._rows[operation, target]]
             newest_at = max(row.parked_at for row in rows)
             task = Task.internal(targets, owner=self, task_id=_name_of(of, rows))
+            task.lower = None if lower is None else {self._node.name: lower}
             task.created_at = newest_at
             task.updated_at = time.time() - (self._now - newest_at)  # the same, by this machine's clock
             share = Share(task, self._node, Operation(operation), len(targets))
             self._shares.append(share)
             self._node.add_backlog(share, range(len(targets)))
         await self._over
+
+    async def _together(self) -> list[tuple[int, tuple[str, ...], Lower | None, list[str]]]:
+        """Return what is sent together: operation, the tasks it is of, what is known of these, targets.
+
+        The tasks are those that a node must be told of: there are none, unless it is an engine.
+        """
+        handed = self._handed
+        together: dict[tuple[int, tuple[str, ...]], list[str]] = {}
+        for (operation, target), wanted_by in self._rows.items():
+            of = () if handed is None else tuple(sorted({row.task_id for row in wanted_by}))
+            together.setdefault((operation, of), []).append(target)
+        if handed is None:
+            return [(operation, of, None, targets) for (operation, of), targets in together.items()]
+        known = await handed.known(self._store, self._node.name, {name for _, of in together for name in of})
+        return [
+            (operation, of, joined([known.get(name) for name in of]), targets)
+            for (operation, of), targets in together.items()
+        ]
 
     def forget(self, task_id: str) -> None:
         """A task was cancelled, and its rows have gone: what no other task waits for is not sent any more.
@@ -169,7 +190,7 @@ class Chunk:
         may_supersede = self._postponed.supersedes
         wide = [
             row
-            for row in self._fresh([] if self._names_tasks else await read(store.wide_parked, name))
+            for row in self._fresh([] if self._handed is not None else await read(store.wide_parked, name))
             if row.operation in WIDE and may_supersede(row.operation, row.target)
         ]
         wanted: dict[Key, None] = {}
@@ -197,6 +218,7 @@ class Chunk:
         """Note delivered rows."""
         for index in indexes:
             key = (share.operation, share.task.targets[index])
+            self._note_below(share, self._rows[key])
             self.done_rows += self._rows[key]
             if is_absent:
                 self.absent_rows.update(row.key for row in self._rows[key])
@@ -221,7 +243,16 @@ class Chunk:
 
     def postponed(self, share: Share, indexes: Sequence[int]) -> None:
         """The cache answered wrongly again and again: the rows stay."""
+        for index in indexes:
+            self._note_below(share, self._rows[share.operation, share.task.targets[index]])
         self._count_answered(len(indexes))
+
+    def _note_below(self, share: Share, rows: Iterable[ParkedRow]) -> None:
+        """Note what the engine that the node is told of rows."""
+        lower = None if share.task.lower is None else share.task.lower[self._node.name]
+        if lower is not None and (lower.reason or lower.has_remarks):
+            for row in rows:
+                self.below[row.task_id] = (row, lower)
 
     def acked_beside(self, share: Share, index: int, began_at: float, now: float) -> float:
         """Settle rows that were first acked before all of the prefetches began; the others are sent again."""
@@ -265,6 +296,11 @@ def _name_of(of: Sequence[str], rows: Iterable[ParkedRow]) -> str:
     return f"{TOGETHER}{digest.hexdigest()}"
 
 
-def too_old(age_s: float, ttl_s: float) -> str:
-    """Return why a row fails that waited longer than it may."""
+def too_old(age_s: float, ttl_s: float, *, engine: str = "") -> str:
+    """Return why a row fails that waited longer than it may; *engine*: the node is one, of this name."""
+    if engine:
+        return (
+            f"held below, or never taken: {engine} told of no end in {age_s:.0f} s, longer than delay_ttl_s "
+            f"({ttl_s:g}); what it took it may still do"
+        )
     return f"not sent: it waited {age_s:.0f} s, longer than delay_ttl_s ({ttl_s:g})"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.tasks.lower import narrow_of
 from engine.tasks.task import Share, Task
 from engine.tasks.words import ACKED, BLOCKED, Operation
 
@@ -72,6 +73,7 @@ def _again(task: Task, purges: list[Share], rebound: Rebound) -> list[Share]:
     assert task.plan is not None
     internal = Task.internal(task.targets, owner=rebound, task_id=task.id)
     internal.rebound = rebound
+    internal.lower = narrow_of(task.plan) if task.plan.is_narrow else None
     again: list[Share] = []
     for purge, step in zip(purges, task.plan.steps, strict=True):
         share = Share(internal, purge.node, purge.operation, len(task.targets))

@@ -12,6 +12,7 @@ from engine.delivery.dispatch import Dispatch
 from engine.delivery.endings import Endings
 from engine.delivery.full_queues import FullQueues
 from engine.delivery.gone import GoneNodes
+from engine.delivery.handed_rows import HandedRows
 from engine.delivery.host_rows import HostRows
 from engine.delivery.journal_rows import JournalRows
 from engine.delivery.kept_rows import KeptRows
@@ -162,6 +163,7 @@ def _make_redelivery(
         around.reader,
         gate=gate,
         reasons=reasons,
+        handed=HandedRows(around.regions, around.reader),
         on_alert=around.on_alert,
         now=around.clock.now,
         ttl_s=ttl_s,

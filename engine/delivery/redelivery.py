@@ -19,19 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
-from engine.delivery.chunk import Chunk
 from engine.delivery.due_rows import CHUNK_ROWS, DueRows
 from engine.delivery.early import send_rows_early
 from engine.delivery.later import Later
-from engine.delivery.sent import SentTo
+from engine.delivery.rows_out import RowsOut
 from engine.errors import StoreError
-from engine.nodes import drivers
 from engine.nodes.health import NodeState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from engine.delivery.claims import Claims
+    from engine.delivery.handed_rows import HandedRows
     from engine.delivery.host_wide import HostWide
     from engine.delivery.late import LateResults
     from engine.delivery.queues import DelayQueues
@@ -58,6 +57,7 @@ class Redelivery:
         savers: write the rows, each to a file of its own; *reader* reads those.
         gate: asked before a node counts as ready.
         reasons: tells stored tasks why their rows wait.
+        handed: knows what nodes that are engines were handed.
         on_alert: told what an operator should know: key, level, message.
         now: UNIX time that the age of rows is counted to, see `SteadyClock`.
         ttl_s: older rows fail unsent, see `Chunk`; 0: none does.
@@ -73,6 +73,7 @@ class Redelivery:
         *,
         gate: ReturnGate,
         reasons: Reasons,
+        handed: HandedRows,
         on_alert: Callable[[str, str, str], None],
         now: Callable[[], float],
         ttl_s: float = 0,
@@ -80,27 +81,23 @@ class Redelivery:
         self.claims: Claims | None = None  #: with a shared store
         self.host_wide: HostWide | None = None
         self._queues = queues
-        self._results = results
         self._nodes = nodes
         self._savers = savers
         self._reader = reader
         self._on_alert = on_alert
-        self._now = now
-        self._ttl_s = ttl_s
         self._loop = asyncio.get_running_loop()
         self._due_rows = DueRows(reader, reasons, self._loop.time, row_now=now, ttl_s=ttl_s)
-        self._sent = SentTo()
+        self._out = RowsOut(results, reader, reasons, handed, now=now, ttl_s=ttl_s)
         self._gate = gate
         self._again: set[str] = set()  # nodes to look at once more
         self._unparted: set[str] = set()  # nodes that may have host-wide rows which they refuse
         self._deliveries: dict[str, asyncio.Task[Any]] = {}
         self._later = Later(self._deliver_now)
         self._looked_at: dict[str, float] = {}  # when a node's rows were read last
-        self._chunks: dict[str, Chunk] = {}  # of each node that is being delivered
         self._is_held = False  # nothing is delivered; see `hold`
         self._is_stopped = False
         queues.on_written = self._deliver_written
-        queues.on_cancelled = self._forget
+        queues.on_cancelled = self._out.forget
 
     # What is delivered when
 
@@ -178,10 +175,6 @@ class Redelivery:
             if self._due_rows.may_have_others(name, depth.ready):
                 self.deliver(name)
 
-    def _forget(self, task_id: str) -> None:
-        for chunk in self._chunks.values():
-            chunk.forget(task_id)
-
     async def in_between(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
         """Change a node's rows while nobody delivers them; False: somebody does, or may not yet.
 
@@ -240,8 +233,7 @@ class Redelivery:
                     await self._send_early(node)
                 while await self._deliver_turn(node):
                     pass
-                self._sent.end(node.name)
-                self._chunks.pop(node.name, None)
+                self._out.end(node.name)
                 if self.claims is not None:
                     await self.claims.give_back(node.name)
                 with contextlib.suppress(StoreError):  # what is known here stays the count
@@ -306,22 +298,8 @@ class Redelivery:
         for saver, rows in zip(self._savers.savers, chunks, strict=True):
             if not rows:
                 continue
-            sent = await self._sent.begin(node.name, self.claims)
-            chunk = Chunk(
-                node,
-                saver.store,
-                self._reader,
-                postponed=node.postponed,
-                sent=sent,
-                now=self._now(),
-                ttl_s=self._ttl_s,
-                names_tasks=drivers.is_engine(node.config),
-            )
-            self._chunks[node.name] = chunk
-            await chunk.run(rows)
-            if await self._results.fold(
-                node, saver, chunk.done_rows, chunk.failed_rows, absent=chunk.absent_rows
-            ):
+            chunk, were_settled = await self._out.send(node, saver, rows, self.claims)
+            if were_settled:
                 self.deliver_released()
             if chunk.parted_rows and self.host_wide is not None:
                 await self.host_wide.part_failed(node, saver, chunk.parted_rows)

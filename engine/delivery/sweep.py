@@ -16,6 +16,8 @@ from loguru import logger
 from engine.base.background import Background
 from engine.delivery.chunk import too_old
 from engine.errors import StoreError
+from engine.nodes import drivers
+from engine.nodes.health import NodeState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,9 +91,15 @@ class Sweep:
         """Fail some rows of a node in a file; return whether there may be more."""
         if not await self._too_old(node, saver):
             return False
+        if self._is_engine(node) and node.state is NodeState.READY:
+            self._redelivery.deliver(node.name)  # it is asked first, see `LastLook`
+            return False
         failed: list[ParkedRow] = []
         await self._redelivery.in_between(node.name, partial(self._fail, node, saver, failed))
         return len(failed) == _ROWS_MAX
+
+    def _is_engine(self, node: Node) -> bool:
+        return drivers.is_engine(node.config)
 
     async def _too_old(self, node: Node, saver: Saver) -> list[ParkedRow]:
         before_at = self._now() - self._ttl_s
@@ -108,6 +116,7 @@ class Sweep:
             return
         now = self._now()
         logger.warning("{} rows of {} waited longer than delay_ttl_s and fail", len(failed), node.name)
-        rows = [(row, too_old(now - row.parked_at, self._ttl_s)) for row in failed]
+        engine = node.name if self._is_engine(node) else ""
+        rows = [(row, too_old(now - row.parked_at, self._ttl_s, engine=engine)) for row in failed]
         await self._results.fold(node, saver, [], rows)
         self._redelivery.deliver_released()

@@ -21,7 +21,6 @@ START_MAX_S: Final = 30 * 86400  #: a task may be handed in so long before it be
 _NAME_SHOWN: Final = 64
 ID = re.compile(r"[A-Za-z0-9._-][A-Za-z0-9._~-]{0,63}")
 """Of every task. Those with a `HANDED` in them only an engine above chooses, for parts of its tasks."""
-HANDED: Final = "~"
 _PROBLEM = re.compile(r"(.*?)(?: - at `\$\.?([^`]*)`)?", re.DOTALL)  # of msgspec: what, and its JSON path
 
 

@@ -19,8 +19,9 @@ import msgspec
 from engine.errors import RequestError
 from engine.intake.confirming import Confirming
 from engine.intake.targets import Normaliser, have_host_pattern, in_stored_form
-from engine.intake.task_body import HANDED, bad_id, check_fields, decode, digest_of, journal_body
+from engine.intake.task_body import bad_id, check_fields, decode, digest_of, journal_body
 from engine.intake.verify_asked import Verifying
+from engine.tasks.handed_ids import HANDED
 from engine.tasks.plan import subtask_count
 from engine.tasks.retrying import is_of_retry
 from engine.tasks.task import Task

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.api.below import Below
     from engine.api.bodies import Bodies
     from engine.api.callers import Callers
+    from engine.api.cancel_handed import CancelHanded
     from engine.api.find import FindTask
     from engine.delivery.watchers import Watchers
     from engine.intake.admission import Admission
@@ -39,13 +40,16 @@ class Above(NamedTuple):
         """What asks the nodes that are engines."""
         return self.tree.below
 
-    def routes(self, find: FindTask, callers: Callers, bodies: Bodies, admission: Admission) -> TreeRoutes:
+    def routes(
+        self, find: FindTask, cancels: CancelHanded, callers: Callers, bodies: Bodies, admission: Admission
+    ) -> TreeRoutes:
         """Return the routes."""
         return TreeRoutes(
             callers,
             bodies,
             admission,
             place=self.tree.place,
+            cancels=cancels,
             reports=Reports(find, self.watchers),
             delayed=self.delayed,
             leaves=OwnLeaves(self.nodes, self.tree.censuses),

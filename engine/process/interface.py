@@ -197,7 +197,7 @@ def make_interface(
     declared += [history, why_routes, engine_routes, recording, debugging, silencing]
     declared += [CheckRoutes(core.config, inspect_engine, above.below)]
     declared += [ConsoleRoutes(overview, readiness, core.peers, server=SERVER)]
-    declared += [above.routes(tasks.find, callers, bodies, admission)]
+    declared += [above.routes(tasks.find, tasks.cancel.handed, callers, bodies, admission)]
     declared += [] if origin is None else [origin]
     app = make_app(declared, auth, requests)
     api = ApiServer(app, requests, idle_timeout_s=settings.idle_timeout_s)

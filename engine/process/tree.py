@@ -93,5 +93,6 @@ def _desk(node: Node, link: Link, core: Core, place: Place) -> Desk:
         way = WayOut(channel, desk, node.health, node.keeping, late_slack_s=slack_s)
         channel.opened(way)
         channel.on_forgotten = way.cancelled
-    node.proving.ask_by(Hello(link, place, node.proving.judge, node.name).ask)
+    hello = Hello(link, place, node.proving.judge, node.name, desk.questions.note_version)
+    node.proving.ask_by(hello.ask)
     return desk

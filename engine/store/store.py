@@ -191,6 +191,9 @@ class Store(Protocol):
     def prefetches_behind(self, node: str, purges: Sequence[tuple[str, str]]) -> list[ParkedRow]:
         """Return the rows of prefetches of a node that wait for purges of it: (task, target) of each."""
 
+    def parts_parked(self, stems: Sequence[str]) -> list[str]:
+        """Return the ids of parts of tasks that have rows here; *stems* of those tasks."""
+
     def pending_callbacks(self) -> list[Callback]:
         """Return callbacks that were not delivered, oldest first."""
 

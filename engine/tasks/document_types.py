@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from engine.tasks.lower import Lower  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec resolves the annotations
 from engine.tasks.records import By
 from engine.tasks.task import ERRORS_MAX
@@ -117,8 +118,8 @@ class ByTarget(msgspec.Struct, omit_defaults=True):
 class StoredDocument(TaskDocument, omit_defaults=True):
     """What the store keeps of a task: nothing that is as `stored_documents.public` would fill it in.
 
-    ``digest``, ``callback``, ``token``, ``progress``, ``told`` and ``by_target`` are for the store alone, and
-    never shown as they are.
+    ``digest``, ``callback``, ``token``, ``progress``, ``told``, ``by_target`` and ``lower`` are for the store
+    alone, and never shown as they are.
     """
 
     digest: str | msgspec.UnsetType = msgspec.UNSET
@@ -127,3 +128,4 @@ class StoredDocument(TaskDocument, omit_defaults=True):
     progress: list[tuple[str, int, bytes]] | msgspec.UnsetType = msgspec.UNSET
     told: Told | msgspec.UnsetType = msgspec.UNSET
     by_target: ByTarget | msgspec.UnsetType = msgspec.UNSET
+    lower: dict[str, Lower] | msgspec.UnsetType = msgspec.UNSET

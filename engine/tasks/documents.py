@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from engine.tasks import by_node, by_target
+from engine.tasks import by_node, by_region, by_target
 from engine.tasks.document_types import TARGETS_SHOWN, NodeDocument, StoredDocument, StoredNode, TaskDocument
 from engine.tasks.task import ERRORS_MAX
 from engine.tasks.words import FINAL_STATES, State
@@ -47,6 +47,8 @@ def stored_document(task: Task) -> StoredDocument:
         stored.token = task.token
     if task.by.door == by_target.DOOR and not task.live and task.shares:
         stored.by_target = by_target.of(task)
+    if task.lower is not None or (task.plan is not None and task.plan.is_narrow):
+        stored.lower = by_region.stored_of(task)
     return stored
 
 
@@ -91,6 +93,9 @@ def _filled(make: type[_D], task: Task) -> _D:
     plan = task.plan
     if plan is not None and plan.has_remarks:
         filled.skipped, filled.notes = plan.skipped, plan.notes
+    if task.lower is not None:
+        filled.skipped = [*filled.skipped, *by_region.skipped_of(task)]
+        filled.notes = [*filled.notes, *by_region.notes_of(task)]
     if task.start_at:
         filled.start_at = task.start_at
     if task.verify is not None:

@@ -54,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True):
     key: bytes = b""  #: what the journal calls it; empty: it is not stored
     text: bytes = b""  #: as it is stored
     is_stored: bool = False  #: it was read from a store: some of its nodes may lack something by now
+    is_narrow: bool = False  #: for some of the nodes below one of its nodes, see `Step.below`
 
     @property
     def has_remarks(self) -> bool:
@@ -90,7 +91,8 @@ def storable(plan: Plan) -> Plan:
     )
     text = msgspec.msgpack.encode(stored)
     key = hashlib.blake2b(text, digest_size=_KEY_BYTES).digest()
-    return msgspec.structs.replace(plan, key=key, text=text)
+    is_narrow = any(step.below for step in plan.steps)
+    return msgspec.structs.replace(plan, key=key, text=text, is_narrow=is_narrow)
 
 
 def _stored_step(step: Step) -> tuple[object, ...]:
@@ -129,6 +131,7 @@ def read_plan(key: bytes, text: bytes) -> Plan:
         key,
         text,
         is_stored=True,
+        is_narrow=any(step.below for step in steps),
     )
 
 

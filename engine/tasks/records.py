@@ -18,6 +18,8 @@ from engine.tasks.words import Operation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.tasks.plan import Note, Skipped
+
 JournalKey = int | str
 """What a store calls a row of its journal."""
 RowKey = int | str
@@ -175,12 +177,14 @@ class Delivered(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Noted(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Why rows of a stored task wait, for its errors."""
+    """Why rows of a stored task wait, for its errors; or what is done otherwise below a node."""
 
     task_id: str
     node: str
     target: str  #: one of them
-    reason: str
+    reason: str  #: empty: nothing new
+    skipped: Sequence[Skipped] = ()  #: see `engine.tasks.lower`
+    notes: Sequence[Note] = ()
 
 
 class Late(msgspec.Struct, array_like=True, frozen=True, gc=False):

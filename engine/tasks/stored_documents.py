@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.tasks import by_node
+from engine.tasks import by_node, lower
 from engine.tasks.records import Callback
 from engine.tasks.task import ERRORS_MAX
 from engine.tasks.words import FINAL_STATES, State
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 _DONE: Final = State.DONE  # looked up once: see `nodes.health`
 _CANCELLED: Final = State.CANCELLED
-_WHY_WAITING: Final = ("unreachable:", "sick:", "unproven:", "gone:", "incapable:", "paused by ")
+_WHY_WAITING: Final = (
+    "unreachable:",
+    "sick:",
+    "unproven:",
+    "gone:",
+    "incapable:",
+    "paused by ",
+    "held below: ",
+)
 """How the reasons begin for which a whole node waits."""
 _ADDED: Final = ("skipped", "notes", "targets", "nodes")  # lists that versions before did not store
-_PRIVATE: Final = frozenset({"digest", "callback", "token", "progress", "told", "by_target"})
+_PRIVATE: Final = frozenset({"digest", "callback", "token", "progress", "told", "by_target", "lower"})
 
 
 def apply_late(stored: dict[str, Any], late: Late) -> None:
@@ -81,8 +89,14 @@ def _settle(stored: dict[str, Any], at: float) -> None:
 
 
 def note_waiting(stored: dict[str, Any], noted: Noted) -> None:
-    """Say in a stored document why its subtasks on a node wait, in place of why they waited before."""
-    stored["errors"] = with_reason(stored["errors"], noted)
+    """Say in a stored document what is noted, in place of what was before: mostly why its subtasks wait.
+
+    One that has settled waits for nothing; what was done otherwise below a node it tells all the same.
+    """
+    if noted.reason and not is_final(stored):
+        stored["errors"] = with_reason(stored["errors"], noted)
+    if noted.skipped or noted.notes:
+        lower.remark(stored, noted.node, noted.skipped, noted.notes)
 
 
 def with_reason(errors: Sequence[dict[str, str]], noted: Noted) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from engine.tasks.words import Action, Kind, State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from engine.tasks.lower import Lower
     from engine.tasks.plan import Plan
     from engine.tasks.records import JournalKey, Parked, Progress
     from engine.tasks.told import Told
@@ -157,6 +158,7 @@ class Task:
         journal_key: row of the journal that holds it; 0 before the commit.
         absent_count: of the acked subtasks those whose cache said that it had nothing.
         live: subtasks that are neither settled nor in a delay queue.
+        lower: what is known of it below nodes that are engines, by their names; None: nothing.
         plan: the nodes it goes to; None for an internal task, and for one of the journal that the
             configuration does not allow any more.
         token: name of the token it was handed in with, where that sees its own tasks only; else empty.
@@ -204,6 +206,7 @@ class Task:
         "journal_key",
         "kind",
         "live",
+        "lower",
         "owner",
         "parked",
         "plan",
@@ -265,6 +268,7 @@ class Task:
         self.journal_key: JournalKey = 0
         self.waiters: list[Waiter] | None = None
         self.plan: Plan | None = None
+        self.lower: dict[str, Lower] | None = None
         self.owner: Owner | None = None
         self.token = ""
         self.by = NOBODY

@@ -68,6 +68,8 @@ URLS: Final = frozenset({Operation.PURGE_URL, Operation.SOFT_URL})
 
 LATE: Final = "delayed:"
 """How the id of an internal task begins that delivers rows of a stored task: that one's id is behind it."""
+LAST: Final = "last:"
+"""The same of one that asks an engine, before rows of a task fail, whether it has done what they ask for."""
 TOGETHER: Final = "together:"
 """The same of one that delivers rows of several tasks: a digest of the rows is behind it."""
 

@@ -14,6 +14,8 @@ from engine.tree.seal import SealError
 from engine.tree.words import ASK, VERSION, Answer, Question
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.nodes.judge import Judge
     from engine.tree.link import Link
     from engine.tree.place import Place
@@ -30,14 +32,17 @@ class Hello:
         place: this engine's.
         judge: of the node: told that it is proven.
         name: of the node.
+        on_version: told which version the child speaks.
     """
 
-    def __init__(self, link: Link, place: Place, judge: Judge, name: str) -> None:
+    def __init__(
+        self, link: Link, place: Place, judge: Judge, name: str, on_version: Callable[[int], None]
+    ) -> None:
         self._link = link
         self._place = place
         self._judge = judge
         self._name = name
-        self.version = 0  #: of the protocol that the child speaks; 0: nobody knows yet
+        self._on_version = on_version
 
     async def ask(self) -> Problem | None:
         """Return None when it answers as a node that tasks may be handed to, otherwise what is wrong."""
@@ -54,7 +59,7 @@ class Hello:
             return Problem(f"what {self._name} answers cannot be read: {exc}", NodeState.SICK)
         if answer.version < 1:
             return Problem(f"{self._name} speaks no version of the tree that {VERSION} knows", NodeState.DOWN)
-        self.version = min(answer.version, VERSION)
+        self._on_version(answer.version)
         trusted = self._link.trusted
         if trusted is not None:
             if trusted.is_own(said.kid):

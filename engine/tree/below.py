@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from engine.api.below import LeafStatus, LeavesStatus, Said, one_line
 from engine.errors import EngineError
+from engine.tasks.handed_ids import own_id
 from engine.tasks.words import Action, Operation
 from engine.tree.link import detail_of
-from engine.tree.piece import own_id
 from engine.tree.words import PATH, WITHIN
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""The root side of one child: hands pieces down, many in one request, and acts on what comes back of them.
-
-Nothing counts but what a report says that the child has signed; see `questions`.
-"""
+"""The root side of one child: hands pieces down, many in one request. `settling` acts on what comes back."""
 
 from __future__ import annotations
 
@@ -13,29 +10,24 @@ from loguru import logger
 
 from engine.base.background import Background
 from engine.errors import EngineError
-from engine.nodes.holds import TRIED_AGAIN
-from engine.tasks.words import Outcome, host_of
-from engine.tree.fate import fate_of
+from engine.tasks.words import Outcome
 from engine.tree.link import LinkError, RefusedError
-from engine.tree.lost import Lost
 from engine.tree.questions import Questions
-from engine.tree.same import Same
 from engine.tree.seal import SealError
+from engine.tree.settling import Settling
 from engine.tree.taking_back import TakingBack
-from engine.tree.visits import fold
 from engine.tree.words import BODY_BYTES, LINES_MAX, TASKS, decode_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.nodes.node import Node
-    from engine.nodes.queue import Item
     from engine.observe.counters import Stats
     from engine.tasks.task import Share
     from engine.tree.link import Link
     from engine.tree.piece import Piece
     from engine.tree.place import Place
-    from engine.tree.words import Line, Report
+    from engine.tree.words import Line
 
 _AT_ONCE: Final = 4  #: requests at a time that hand down
 _PAUSE_S: Final = 0.05  #: after one that failed, at the least
@@ -69,14 +61,12 @@ class Desk:
         self._link = link
         self._place = place
         self._stats = stats
-        self._has_second = has_second
-        self.questions = Questions(node, link, place, self, stats)
-        self.taking_back = TakingBack(link, node.name)
-        self._lost = Lost(node.name, stats, self._hand_again)
+        self.settling = Settling(node, self, self._ask_no_more, stats, has_second=has_second)
+        self.questions = Questions(node, link, place, self.settling, stats)
+        self.taking_back = TakingBack(link, place, node.name, lambda: self.questions.version)
         self._to_hand: deque[Piece] = deque()
         self._at_work = Background()
         self._is_closed = False
-        self._same = Same()
 
     def __repr__(self) -> str:
         return f"<Desk of {self._node.name} [{len(self._to_hand)} to hand down, {self.questions!r}]>"
@@ -89,6 +79,7 @@ class Desk:
             if piece.is_asked_first:
                 self._ask_for(piece)
             else:
+                self.settling.avoid_revoked(piece)
                 self._queue(piece)
         self._go_on()
 
@@ -121,6 +112,16 @@ class Desk:
 
     # Down
 
+    def hand_again(self, piece: Piece) -> None:
+        """Hand a piece down, unless nobody wants it any more."""
+        if piece.is_over or self._is_closed:
+            return
+        if piece.is_cancelled:
+            piece.way.given_up(piece, piece.left)
+            return
+        self._queue(piece)
+        self._go_on()
+
     def _queue(self, piece: Piece) -> None:
         piece.is_to_hand = True
         self._to_hand.append(piece)
@@ -147,14 +148,14 @@ class Desk:
                 self._node.failed(str(exc), is_sick=exc.is_sick)
                 await asyncio.sleep(max(_PAUSE_S, self._node.health.connect_wait_s()))
             except RefusedError as exc:
-                self.refused(batch, str(exc))
+                self.settling.refused(batch, str(exc))
             except SealError as exc:
-                self.unproven(batch, str(exc))
+                self.settling.unproven(batch, str(exc))
             except EngineError as exc:
-                self.refused(batch, f"refused: {exc}")
+                self.settling.refused(batch, f"refused: {exc}")
             except Exception as exc:  # noqa: BLE001 - purges must not wait for it without a word
                 logger.opt(exception=exc).error("handing down to {} failed", self._node.name)
-                self.refused(batch, f"refused: handing down failed here: {exc!r}")
+                self.settling.refused(batch, f"refused: handing down failed here: {exc!r}")
 
     def _queue_again(self, batch: Sequence[Piece]) -> None:
         """Hand pieces down again, of which nobody knows whether the child has them."""
@@ -179,10 +180,20 @@ class Desk:
                 continue
             if batch and (piece.path != batch[0].path or size + len(piece.body) > BODY_BYTES):
                 break
-            size += len(piece.body)
             piece.is_to_hand = False
-            batch.append(self._to_hand.popleft())
+            self._to_hand.popleft()
+            if lacks := piece.lacking(self.questions.version):
+                self._keep_back(piece, lacks)
+                continue
+            size += len(piece.body)
+            batch.append(piece)
         return batch
+
+    def _keep_back(self, piece: Piece, lacks: str) -> None:
+        """Keep what the child's version would leave out, or not read: nothing is left out without a word."""
+        name, version = self._node.name, self.questions.version
+        reason = f"held: {name} speaks version {version} of the tree's protocol, and {lacks}; bring it up"
+        self._node.keeping.keep_below(piece.way.taken(piece, piece.left), reason)
 
     async def _hand_batch(self, batch: list[Piece]) -> None:
         path = await self._place.path_of(batch[0].path)
@@ -206,7 +217,7 @@ class Desk:
             return
         if said.status < _ERROR:
             reason = f"unproven: {self._node.name} answered task {piece.id} with one of task {said.task_id}"
-            self.unproven([piece], reason)
+            self.settling.unproven([piece], reason)
             return
         if piece.is_over:
             return
@@ -214,132 +225,37 @@ class Desk:
         if said.status == _CONFLICT and not piece.is_part:
             piece.send_as_part()
             self._queue(piece)
-        elif said.status == _UNREADABLE or said.field in _FOR_GOOD:
+        elif said.status == _UNREADABLE:  # its version reads less than this one writes: it is brought up
+            items = piece.way.taken(piece, piece.left)
+            self._node.keeping.keep_below(items, f"refused: {self._node.name} {reason}")
+        elif said.field in _FOR_GOOD:
             for item in piece.way.taken(piece, piece.left):
                 self._node.keeping.unreadable(item, reason)
         elif said.status == _TOO_MANY or said.status >= _SERVER_ERROR:
             for item in piece.way.taken(piece, piece.left):
                 self._node.unacked(item, Outcome.RETRY, reason)
         else:
-            self.refused([piece], f"refused: {reason}")
+            self.settling.refused([piece], f"refused: {reason}")
 
     def _is_there(self, piece: Piece) -> None:
         """The child has a piece: ask what becomes of it, or have it cancelled where nobody wants it."""
         self._stats.tree_handed += 1
         piece.forget_body()
         piece.was_taken = True
-        if piece.is_part and piece.task_id:
-            self.taking_back.note_part(piece.task_id, piece.id)
         if piece.is_cancelled:
             self.taking_back.add(piece.id)
         if not piece.is_over:
             self._ask_for(piece)
 
     def _ask_for(self, piece: Piece) -> None:
-        if not self.questions.add(piece):  # a row of a task that is at work here
+        if self.questions.add(piece):
+            return
+        if piece.is_last:
+            self.settling.fail(piece)
+        else:  # a row of a task that is at work here
             piece.send_as_part(anew=piece.is_part)
+            self.settling.avoid_revoked(piece)
             self._queue(piece)
 
-    # Up, told by the questions
-
-    def unknown(self, piece: Piece) -> None:
-        """The child has no such task: hand it down, or once more, if it has forgotten it since."""
-        if piece.is_cancelled:
-            piece.way.given_up(piece, piece.left)
-            return
-        piece.seen = ""
-        if piece.was_taken:
-            self._lost.add(piece)
-            return
-        if piece.is_asked_first:
-            piece.send_as_part()
-        self._queue(piece)
-        self._go_on()
-
-    def _hand_again(self, piece: Piece) -> None:
-        if piece.is_over or self._is_closed:
-            return
-        if piece.is_cancelled:
-            piece.way.given_up(piece, piece.left)
-            return
-        self._queue(piece)
-        self._go_on()
-
-    def _hand_as_part(self, piece: Piece) -> None:
-        """Hand a piece down under another id: what the child has under this one is not it."""
+    def _ask_no_more(self, piece: Piece) -> None:
         self.questions.drop(piece)
-        piece.send_as_part()
-        piece.was_taken = False
-        self._hand_again(piece)
-
-    def told(self, piece: Piece, report: Report) -> None:
-        """Act on a report."""
-        is_other = self._same.is_other(piece, report)
-        if is_other and piece.is_part:  # its id is made of what it is
-            reason = f"unproven: {self._node.name} tells of task {piece.id} with another body than it took"
-            self.unproven([piece], reason)
-            return
-        if is_other or piece.is_of_another(report.age_s):
-            self._hand_as_part(piece)
-            return
-        fate = fate_of(piece, report, self._node.name)
-        if fate.done and self._has_second and piece.is_done_before(report.acked_ago_s):
-            self._hand_as_part(piece)
-            return
-        piece.seen = report.seen
-        if report.verify is not None and (fate.done or fate.failed):
-            fold(piece, report, report.verify, self._node.name)
-        if fate.done:
-            piece.way.settled(piece, fate.done, is_absent=fate.is_absent)
-        if fate.failed and piece.is_cancelled:
-            piece.way.given_up(piece, [place for place, _ in fate.failed])
-        else:
-            items = piece.way.taken(piece, [place for place, _ in fate.failed])
-            for item, (_, reason) in zip(items, fate.failed, strict=True):
-                self._node.unacked(item, Outcome.FAILED, reason)
-        if fate.untold:
-            self._ask_anew(piece, fate.untold, report)
-        if fate.held:
-            piece.was_held = True
-            self._same.note_held(piece)
-            self._node.keeping.keep_below(piece.way.taken(piece, fate.held), fate.reason)
-
-    def _ask_anew(self, piece: Piece, places: Sequence[int], report: Report) -> None:
-        """Have targets done by a task of their own, of which the task that they were of does not tell."""
-        name = self._node.name
-        if piece.is_part:  # it is one already
-            reason = f"{name}: what became of it is not told, see task {report.id} there"
-            for item in piece.way.taken(piece, places):
-                self._node.unacked(item, Outcome.FAILED, reason)
-        elif piece.is_asked_first:
-            self._hand_as_part(piece)
-        else:
-            self._same.forget(piece)
-            reason = f"held below: {name}: task {report.id} there does not tell what became of it"
-            self._node.keeping.keep_below(piece.way.taken(piece, places), reason)
-
-    def refused(self, pieces: Sequence[Piece], reason: str) -> None:
-        """Keep pieces that the child refuses: an operator must act, and is told once for each host."""
-        told: set[tuple[int, str]] = set()
-        others: list[Item] = []
-        for piece in pieces:
-            self.questions.drop(piece)
-            for item in [] if piece.is_over else piece.way.taken(piece, piece.left):
-                share, index, _ = item
-                pair = (int(share.operation), host_of(share.task.targets[index]))
-                if pair in told:
-                    others.append(item)
-                else:
-                    told.add(pair)
-                    self._node.unacked(item, Outcome.REFUSED, reason)
-        if others:
-            self._node.keeping.keep_below(others, f"{reason}; {TRIED_AGAIN}")
-
-    def unproven(self, pieces: Sequence[Piece], reason: str) -> None:
-        """Keep pieces of which nothing shows what became of them."""
-        items = []
-        for piece in pieces:
-            self.questions.drop(piece)
-            if not piece.is_over:
-                items += piece.way.taken(piece, piece.left)
-        self._node.proving.unproven(items, reason)

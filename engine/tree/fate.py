@@ -29,6 +29,9 @@ class Fate(NamedTuple):
 def fate_of(piece: Piece, report: Report, node: str) -> Fate:
     """Return what became of the targets of *piece* that are left.
 
+    A task that was cancelled in the child itself, and by no client of this engine, has failed nothing: what
+    it did not do is still wanted.
+
     Args:
         piece: that was asked for.
         report: of it.
@@ -53,11 +56,14 @@ def fate_of(piece: Piece, report: Report, node: str) -> Fate:
     if report.at_work:
         return Fate(done=acked)
     rest = [place for place in left if not done[place]]
-    is_cancelled = report.state == State.CANCELLED
-    failed = [place for place in rest if lost[place] or is_cancelled]
-    others = [place for place in rest if not (lost[place] or is_cancelled)]
+    if report.state == State.CANCELLED:
+        reason = f"held below: {node}: task {report.id} was cancelled there; it is handed down once more"
+        return Fate(acked, is_absent, held=rest, reason=reason)
+    failed = [place for place in rest if lost[place]]
+    others = [place for place in rest if not lost[place]]
     reasons = {error.get("target", ""): _reason(error, node) for error in report.errors}
-    told = [(place, reasons.get(piece.target_at(place)) or _why(report, node)) for place in failed]
+    why = f"{node}: it failed on a leaf, see task {report.id} there"
+    told = [(place, reasons.get(piece.target_at(place), why)) for place in failed]
     if not report.delayed:
         return Fate(acked, is_absent, told, untold=others)
     reason = next(iter(reasons.values()), f"{node} waits for a leaf")
@@ -84,12 +90,6 @@ def _stale(piece: Piece, place: int, report: Report, node: str) -> str:
 
 def _reason(error: dict[str, str], node: str) -> str:
     leaf, reason = one_line(error.get("node", "")), one_line(error.get("reason", ""))
-    if leaf and reason.startswith(f"held below: {leaf}/"):  # of an engine below the child
+    if leaf and reason.startswith((f"held below: {leaf}/", f"held below: {leaf}: ")):  # an engine below it
         return f"{node}/{reason.removeprefix('held below: ')}"
     return f"{node}/{leaf}: {reason}" if leaf else f"{node}: {reason}"
-
-
-def _why(report: Report, node: str) -> str:
-    if report.state == State.CANCELLED:
-        return f"{node}: it was cancelled there"
-    return f"{node}: it failed on a leaf, see task {report.id} there"

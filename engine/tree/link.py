@@ -248,7 +248,7 @@ class Link:
         if status == _NOT_FOUND:
             text = (
                 f"{self._url} has no {where}: {self._name} is no engine, or of a version before the tree. "
-                f"It has to speak version {VERSION} of the tree's protocol: bring it up to this engine's"
+                "It has to speak the tree's protocol: bring it up to this engine's"
             )
         return RefusedError(f"refused: {text}")
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from engine.intake.task_body import HANDED, decode, digest_of
-from engine.tasks import by_target
-from engine.tasks.words import CANCELLED, HARD, LATE, TOGETHER, Operation, State
-from engine.tree.words import Handed
+from engine.intake.task_body import decode, digest_of
+from engine.tasks import by_region, by_target
+from engine.tasks.handed_ids import digest_of_text, own_id, part_id
+from engine.tasks.words import CANCELLED, HARD, LAST, LATE, TOGETHER, Operation, State
+from engine.tree.words import SINCE, Handed, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.nodes.queue import Item
-    from engine.tasks.plan import Plan
     from engine.tasks.task import Share, Task
 
-_ID_MAX: Final = 64
-_DIGEST_BYTES: Final = 8
 _SEVERAL: Final = "together"  #: how ids begin of parts that are of several tasks
 _SLACK_S: Final = 1.0  #: how much older a task may seem than the one that it was made of: clocks are set
 _encode = msgspec.json.encode
@@ -54,6 +51,8 @@ class Piece:
 
     Attributes:
         id: what the child calls them.
+        task_id: the client's task that they are of; empty: they are of several.
+        is_last: they fail, unless the child has done them: nothing of them is handed down.
         is_asked_first: they may be there already, as a part of a task: it is asked before they are sent.
         is_to_hand: it waits to be handed down.
         was_taken: the child said so since it was asked last.
@@ -70,6 +69,7 @@ class Piece:
         "id",
         "is_asked_first",
         "is_folded",
+        "is_last",
         "is_out",
         "is_over",
         "is_part",
@@ -80,6 +80,7 @@ class Piece:
         "seen",
         "sent_at",
         "share",
+        "task_id",
         "was_held",
         "was_taken",
         "way",
@@ -109,23 +110,19 @@ class Piece:
         self._body: bytes | None = None
         self._digest = ""
         task = share.task
-        late = task.owner is not None and task.id.startswith(LATE)
+        late = task.owner is not None and task.id.startswith((LATE, LAST))
+        self.is_last = late and task.id.startswith(LAST)
         self.is_asked_first = late
         is_whole = len(indexes) == len(share.states)
         self._slack_s = late_slack_s if late else _SLACK_S
         self.is_part = not (late or (task.owner is None and is_whole))
-        of = task.id.removeprefix(LATE) if late else task.id
+        is_of_several = task.owner is not None and task.id.startswith(TOGETHER)
+        of = task.id.removeprefix(LATE).removeprefix(LAST) if late else task.id
+        self.task_id = "" if is_of_several else of
         self.id = self.part_id() if self.is_part else own_id(of, share.operation)
 
     def __repr__(self) -> str:
         return f"<Piece {self.id} [{len(self.left)}/{len(self._indexes)} left]>"
-
-    @property
-    def task_id(self) -> str:
-        """The client's task that it is of; empty: it is of several."""
-        task_id = self.share.task.id
-        is_of_several = task_id.startswith(TOGETHER) and self.share.task.owner is not None
-        return "" if is_of_several else task_id.removeprefix(LATE)
 
     @property
     def count(self) -> int:
@@ -159,6 +156,18 @@ class Piece:
         if self._body is None:
             self._body = _encode(self._handed(self.id))
         return self._body
+
+    @property
+    def stored_digest(self) -> str:
+        """What the child's report of a task bears of which it is some rows; empty: nobody knows."""
+        task = self.share.task
+        known = (task.lower or {}).get(self.share.node.name)
+        return "" if known is None else known.digests.get(self.id, "")
+
+    def lacking(self, version: int) -> str:
+        """Return what a child of this version of the protocol would not know of it; empty: it knows all."""
+        is_older = any(since > version for since in SINCE.values())
+        return lacking(self._handed(""), version) if is_older else ""
 
     @property
     def digest(self) -> str:
@@ -226,12 +235,12 @@ class Piece:
         task = self.share.task
         of = self.task_id or _SEVERAL
         is_anew = task.owner is not None and not task.id.startswith((LATE, TOGETHER))
-        salt = f"{task.id.removeprefix(LATE)} {task.created_at!r}"
+        salt = f"{self.task_id or task.id} {task.created_at!r}"
         if anew or is_anew:
             salt = f"{of} {time.time_ns()} {self.sent_at!r} {id(self)}"
-        digest = hashlib.blake2b(salt.encode(), digest_size=_DIGEST_BYTES)
+        digest = digest_of_text(salt)
         digest.update(_encode(self._handed("")))
-        return f"{of[: _ID_MAX - 2 * _DIGEST_BYTES - 1]}{HANDED}{digest.hexdigest()}"
+        return part_id(of, digest.hexdigest())
 
     def _handed(self, handed_id: str) -> Handed:
         share, task = self.share, self.share.task
@@ -242,17 +251,11 @@ class Piece:
         if handed.kind == "url" and any(target.endswith("*") for target in chosen):
             handed.literal = True
         handed.confirm = True
-        if task.plan is not None:
-            handed.nodes = list(_below(task.plan, share.node.name))
+        handed.nodes = list(by_region.nodes_of(task, share.node.name))
         if task.owner is None:
             handed.due_s = task.due_s
             _add_wishes(handed, task, operation)
         return handed
-
-
-def _below(plan: Plan, node: str) -> tuple[str, ...]:
-    """Return which nodes of the engine that *node* is are meant; nothing: all of them."""
-    return next((step.below for step in plan.steps if step.node == node), ())
 
 
 def _add_wishes(handed: Handed, task: Task, operation: Operation) -> None:
@@ -280,13 +283,3 @@ def words_of(operation: Operation) -> tuple[str, str, bool]:
         return "prefetch", "url", False
     soft = operation in HARD
     return "purge", (HARD[operation] if soft else operation).name.removeprefix("PURGE_").lower(), soft
-
-
-def own_id(task_id: str, operation: Operation) -> str:
-    """Return what the child calls a whole share: as its task, and prefetches behind a purge otherwise."""
-    if operation is not Operation.PREFETCH:
-        return task_id
-    if len(task_id) <= _ID_MAX - 2:
-        return f"{task_id}{HANDED}f"
-    digest = hashlib.blake2b(task_id.encode(), digest_size=_DIGEST_BYTES).hexdigest()
-    return f"{task_id[: _ID_MAX - 2 * _DIGEST_BYTES - 3]}{HANDED}{digest}{HANDED}f"

@@ -20,7 +20,7 @@ from engine.base.background import Background
 from engine.errors import EngineError
 from engine.tree.link import LinkError
 from engine.tree.seal import SealError
-from engine.tree.words import ASK, IDS_MAX, Answer, Question
+from engine.tree.words import ASK, IDS_MAX, VERSION, Answer, Question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ _decode: Final = msgspec.json.Decoder(Answer).decode
 
 
 class Acts(Protocol):
-    """Acts on what comes back; see `engine.tree.desk`."""
+    """Acts on what comes back; see `engine.tree.settling`."""
 
     def told(self, piece: Piece, report: Report) -> None:
         """Act on a report."""
@@ -83,6 +83,7 @@ class Questions:
         self._delayed = 0  # the child's rows, when it was asked last
         self._looked_at = 0.0
         self._stats = stats
+        self.version = 1  #: of the protocol that the child speaks, as it said last
 
     def __repr__(self) -> str:
         return f"<Questions to {self._node.name} [{len(self._pieces)} pieces]>"
@@ -121,6 +122,10 @@ class Questions:
             self._late.start(self._ask_late())
         if not len(self._old) and (self._pieces or len(self._node.postponed)):
             self._old.start(self._ask_old())
+
+    def note_version(self, version: int) -> None:
+        """Note which version of the protocol the child speaks; a later one than this engine's is this one."""
+        self.version = max(1, min(version, VERSION))
 
     async def _ask_new(self) -> None:
         """Ask for pieces that were handed down just now, until there are none."""
@@ -190,6 +195,7 @@ class Questions:
         said = await self._link.post(ASK, _encode(question), path=path, wait_s=wait_s)
         answer = _decode(said.body)
         self._node.health.answered()
+        self.note_version(answer.version)
         by_id = {piece.id: piece for piece in pieces if not piece.is_over}
         for report in answer.tasks:
             piece = by_id.get(report.id)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.tasks import by_target
+from engine.tasks import by_region, by_target
+from engine.tasks.plan import Note, Skipped
 from engine.tasks.words import State
-from engine.tree.words import Report
+from engine.tree.words import REMARKS_MAX, Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,6 +181,7 @@ def report_of(task: Task) -> Report:
     report.digest = task.digest.hex()
     if not report.at_work:
         report.name = by_target.name_of_task(task)
+        report.skipped, report.notes = _remarks_of(task)
     if acked and acked != total:
         report.done = by_target.done_of(task)
     if failed or cancelled:
@@ -188,6 +190,14 @@ def report_of(task: Task) -> Report:
     if task.verify is not None:
         report.verify = msgspec.to_builtins(task.verify.document)
     return _sealed(report, task.created_at)
+
+
+def _remarks_of(task: Task) -> tuple[list[Skipped], list[Note]]:
+    """Return the nodes that cannot do a task, and what others do otherwise; those below them, too."""
+    skipped, notes = by_region.skipped_of(task), by_region.notes_of(task)
+    if task.plan is not None:
+        skipped, notes = [*task.plan.skipped, *skipped], [*task.plan.notes, *notes]
+    return skipped[:REMARKS_MAX], notes[:REMARKS_MAX]
 
 
 def stored_report(document: Mapping[str, Any]) -> Report:
@@ -220,6 +230,8 @@ def stored_report(document: Mapping[str, Any]) -> Report:
             verify=document.get("verify"),
             digest=document.get("digest", ""),
             name=told.get("name", ""),
+            skipped=msgspec.convert(document.get("skipped", []), list[Skipped])[:REMARKS_MAX],
+            notes=msgspec.convert(document.get("notes", []), list[Note])[:REMARKS_MAX],
         ),
         document["created_at"],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -16,7 +16,7 @@ from engine.api.schemas import Accepted
 from engine.errors import RequestError
 from engine.intake.client import Again
 from engine.intake.problems import Problem
-from engine.intake.task_body import TaskBody
+from engine.intake.task_body import ID, TaskBody
 from engine.tasks.by_target import DOOR
 from engine.tasks.document_types import TaskDocument
 from engine.tree.link import NONCE
@@ -27,6 +27,8 @@ from engine.tree.words import (
     VERSION,
     WAIT_MAX_S,
     Answer,
+    Cancel,
+    Cancelled,
     Question,
 )
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from engine.api.bodies import Bodies
     from engine.api.callers import Callers
+    from engine.api.cancel_handed import CancelHanded
     from engine.intake.admission import Admission
     from engine.intake.client import Client
     from engine.tree.own_leaves import OwnLeaves
@@ -43,7 +46,9 @@ if TYPE_CHECKING:
 
 _COUNTED_S: Final = 0.25
 _decode: Final = msgspec.json.Decoder(Question).decode
+_decode_cancel: Final = msgspec.json.Decoder(Cancel).decode
 _encode = msgspec.json.encode
+_T = TypeVar("_T")
 
 
 class TreeRoutes:
@@ -54,6 +59,7 @@ class TreeRoutes:
         bodies: read bodies.
         admission: takes the tasks.
         place: this engine's.
+        cancels: cancels what was handed down.
         reports: tells what became of tasks.
         delayed: tells how many rows the delay queues have.
         leaves: tells of the nodes below.
@@ -82,6 +88,16 @@ class TreeRoutes:
             answers={200: Answer},
             errors={409: "as of what is handed down"},
         ),
+        Route(
+            "POST",
+            "/v1/engine/tree/cancel",
+            "cancel",
+            "submit",
+            text="tasks that were handed down are cancelled, with all of their parts; the answer is signed",
+            takes=Cancel,
+            answers={200: Cancelled},
+            errors={409: "as of what is handed down"},
+        ),
     )
 
     def __init__(
@@ -91,6 +107,7 @@ class TreeRoutes:
         admission: Admission,
         *,
         place: Place,
+        cancels: CancelHanded,
         reports: Reports,
         delayed: Callable[[], Awaitable[int]],
         leaves: OwnLeaves,
@@ -99,6 +116,7 @@ class TreeRoutes:
         self._bodies = bodies
         self._admission = admission
         self._place = place
+        self._cancels = cancels
         self._reports = reports
         self._delayed = delayed
         self._leaves = leaves
@@ -119,13 +137,7 @@ class TreeRoutes:
     async def ask(self, request: web.Request) -> web.Response:
         """Tell what became of tasks."""
         nonce, _ = await self._head(request)
-        body = await self._bodies.read(request)
-        try:
-            asked = _decode(body)
-        except msgspec.ValidationError as exc:
-            raise RequestError(422, f"body: {exc}") from exc
-        except msgspec.DecodeError as exc:
-            raise RequestError(400, f"body: not JSON: {exc}") from exc
+        asked = _read(_decode, await self._bodies.read(request))
         if len(asked.tasks) > IDS_MAX or not 0 <= asked.wait_s <= WAIT_MAX_S:
             detail = f"body: takes at most {IDS_MAX} tasks, and a wait_s of 0 to {WAIT_MAX_S:g}"
             raise RequestError(422, detail)
@@ -141,6 +153,15 @@ class TreeRoutes:
             None if asked.leaves is None else await self._leaves.tell(asked.leaves),
         )
         return await self._signed(request, nonce, _encode(answer), "application/json")
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancel tasks that were handed down."""
+        nonce, _ = await self._head(request)
+        names = _read(_decode_cancel, await self._bodies.read(request)).tasks
+        if len(names) > IDS_MAX or not all(map(ID.fullmatch, names)):
+            raise RequestError(422, f"tasks: takes at most {IDS_MAX} ids of tasks")
+        count = await self._cancels.cancel(names, request[TOKEN])
+        return await self._signed(request, nonce, _encode(Cancelled(count)), "application/json")
 
     async def _head(self, request: web.Request) -> tuple[str, str]:
         """Return the nonce of a request and the path of its tasks.
@@ -169,3 +190,17 @@ class TreeRoutes:
     async def _signed(self, request: web.Request, nonce: str, body: bytes, content_type: str) -> web.Response:
         headers = await signature_of(self._place, request, nonce, body)
         return web.Response(body=body, content_type=content_type, headers=headers)
+
+
+def _read(decode: Callable[[bytes], _T], body: bytes) -> _T:
+    """Return a body.
+
+    Raises:
+        RequestError: 422 or 400, it is none.
+    """
+    try:
+        return decode(body)
+    except msgspec.ValidationError as exc:
+        raise RequestError(422, f"body: {exc}") from exc
+    except msgspec.DecodeError as exc:
+        raise RequestError(400, f"body: not JSON: {exc}") from exc

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.tasks.by_region import of_task
+
 if TYPE_CHECKING:
     from engine.tree.piece import Piece
     from engine.tree.words import Report
@@ -12,7 +14,10 @@ _HELD_MAX: Final = 50_000
 
 
 class Same:
-    """The digests of what one child holds, as it was handed down; in memory, the oldest go first."""
+    """The digests of what one child holds, as it was handed down.
+
+    Those of some are in memory, the oldest go first; that of a task is stored with it, too.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, str] = {}  # id at the child → digest
@@ -28,7 +33,7 @@ class Same:
         """
         if not piece.is_asked_first:
             return report.digest != piece.digest
-        digest = self._held.get(piece.id, "")
+        digest = self._held.get(piece.id, "") or piece.stored_digest
         if digest:
             return report.digest != digest
         return not report.at_work and (not report.name or report.name != piece.name)
@@ -39,9 +44,15 @@ class Same:
             return
         self.forget(piece)
         self._held[piece.id] = piece.digest
+        task = piece.share.task
+        if task.owner is None:  # stored with it
+            of_task(task, piece.share.node.name).digests[piece.id] = piece.digest
         if len(self._held) > _HELD_MAX:
             del self._held[next(iter(self._held))]
 
     def forget(self, piece: Piece) -> None:
         """Forget a piece."""
         self._held.pop(piece.id, None)
+        known = (piece.share.task.lower or {}).get(piece.share.node.name)
+        if known is not None:
+            known.digests.pop(piece.id, None)

@@ -1,27 +1,34 @@
-"""Cancels on their way down: what was handed to a child is cancelled there, as soon as it can be asked."""
+"""Cancels on their way down: what was handed to a child is cancelled there, as soon as it can be asked.
+
+A task is named, and stands for all of its parts: which these are the child knows, whoever handed them down.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from loguru import logger
 
 from engine.base.background import Background
 from engine.errors import EngineError
+from engine.tasks.handed_ids import own_id
 from engine.tree.link import LinkError
-from engine.tree.piece import own_id
+from engine.tree.words import CANCEL, CANCEL_SINCE, IDS_MAX, Cancel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from engine.tasks.words import Operation
     from engine.tree.link import Link
+    from engine.tree.place import Place
 
 _WAITING_MAX: Final = 100_000
-_PARTS_MAX: Final = 10_000  #: tasks of which parts are known
 _AT_ONCE: Final = 4
 _AGAIN_S: Final = 1.0
+_encode = msgspec.json.encode
 
 
 class TakingBack:
@@ -29,31 +36,26 @@ class TakingBack:
 
     Args:
         link: to the child.
+        place: this engine's.
         name: of the node.
+        version: tells which version of the protocol the child speaks.
     """
 
-    def __init__(self, link: Link, name: str) -> None:
+    def __init__(self, link: Link, place: Place, name: str, version: Callable[[], int]) -> None:
         self._link = link
+        self._place = place
         self._name = name
+        self._version = version
         self._waiting: dict[str, None] = {}
-        self._parts: dict[str, set[str]] = {}  # task → ids of parts that were handed down
         self._background = Background()
 
     def __repr__(self) -> str:
         return f"<TakingBack at {self._name} [{len(self._waiting)} tasks]>"
 
-    def note_part(self, task_id: str, part: str) -> None:
-        """Remember that a part of a task was handed down."""
-        if task_id not in self._parts and len(self._parts) >= _PARTS_MAX:
-            del self._parts[next(iter(self._parts))]
-        self._parts.setdefault(task_id, set()).add(part)
-
     def take(self, task_id: str, operations: Iterable[Operation]) -> None:
         """Cancel at the child what it may have of a task."""
         for operation in operations:
             self.add(own_id(task_id, operation))
-        for part in self._parts.pop(task_id, ()):
-            self.add(part)
 
     def add(self, handed_id: str) -> None:
         """Cancel a task of the child."""
@@ -68,12 +70,27 @@ class TakingBack:
 
     async def _work(self) -> None:
         while self._waiting:
-            handed_id = next(iter(self._waiting))
-            del self._waiting[handed_id]
+            names = list(islice(self._waiting, IDS_MAX))
+            for name in names:
+                del self._waiting[name]
             try:
-                await self._link.cancel(handed_id)
+                await self._cancel(names)
             except LinkError:
-                self._waiting[handed_id] = None
+                self._waiting |= dict.fromkeys(names)
                 await asyncio.sleep(_AGAIN_S)
             except EngineError as exc:
-                logger.warning("{} does not cancel task {}: {}", self._name, handed_id, exc)
+                shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")  # noqa: PLR2004 - some
+                logger.warning("{} does not cancel {}: {}", self._name, shown, exc)
+
+    async def _cancel(self, names: list[str]) -> None:
+        """Have tasks cancelled; an older child is not asked for their parts.
+
+        Raises:
+            EngineError: it does not do it; `LinkError`: now.
+        """
+        if self._version() >= CANCEL_SINCE:
+            path = await self._place.path_of("")
+            await self._link.post(CANCEL, _encode(Cancel(names)), path=path)
+            return
+        for name in names:
+            await self._link.cancel(name)

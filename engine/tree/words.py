@@ -10,12 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
-VERSION: Final = 1
-"""Of the protocol: what this engine speaks. It answers every version before."""
+from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec reads the annotations
+
+VERSION: Final = 2
+"""Of the protocol: what this engine speaks. It answers every version before. 2: `CANCEL`."""
+SINCE: Final[dict[str, int]] = {}
+"""Fields of `Handed` that came later than the first version, with the version of each."""
 TASKS: Final = "/v1/engine/tree/tasks"  #: takes what is handed down
 ASK: Final = "/v1/engine/tree/ask"  #: tells what became of it
+CANCEL: Final = "/v1/engine/tree/cancel"  #: cancels tasks with all of their parts
+CANCEL_SINCE: Final = 2  #: the version that knows it
 
-TYPES: Final = {TASKS: "application/x-ndjson", ASK: "application/json"}
+TYPES: Final = {TASKS: "application/x-ndjson", ASK: "application/json", CANCEL: "application/json"}
 """Of the bodies that the routes take."""
 
 PATH: Final = "Purgeline-Tree-Path"
@@ -37,6 +43,7 @@ BODY_BYTES: Final = 4 * 1024 * 1024  #: of one request, about; the child's ``bod
 IDS_MAX: Final = 1000  #: tasks of one question
 WAIT_MAX_S: Final = 20.0  #: as long as a question may wait for something to tell
 DEPTH_MAX: Final = 8  #: engines above one
+REMARKS_MAX: Final = 1000  #: nodes that are skipped, or do something otherwise, of one task
 LEAVES_MAX: Final = 10_000  #: that a child tells of, those with something wrong first
 
 
@@ -62,6 +69,17 @@ class Handed(msgspec.Struct, omit_defaults=True):
     on_incapable: str | msgspec.UnsetType = msgspec.UNSET  #: the client's word; else each engine's
 
 
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Handed)}
+
+
+def lacking(handed: Handed, version: int) -> str:
+    """Return what a child of an older version would not know of a task; empty: it knows all."""
+    for name, since in SINCE.items():
+        if since > version and getattr(handed, name) != _DEFAULTS[name]:
+            return f"{name!r} came with version {since}"
+    return ""
+
+
 class Line(msgspec.Struct):
     """What the child answers to one piece: a problem has a status."""
 
@@ -80,6 +98,18 @@ class Question(msgspec.Struct):
     tasks: dict[str, str] = {}  #: id → `Report.seen` of the last report of it; empty: none came
     wait_s: float = 0  #: until one of them has something new to tell, at the most `WAIT_MAX_S`
     leaves: str | None = None  #: `Leaves.seen` of the last ones; empty: none came; None: not asked for
+
+
+class Cancel(msgspec.Struct):
+    """``POST /v1/engine/tree/cancel``."""
+
+    tasks: list[str]  #: at the most `IDS_MAX`; each stands for its parts, too: `engine.tasks.handed_ids`
+
+
+class Cancelled(msgspec.Struct):
+    """What a child answers to that."""
+
+    cancelled: int  #: how many tasks were at work, or waited, and are cancelled
 
 
 class Report(msgspec.Struct, omit_defaults=True):
@@ -106,6 +136,8 @@ class Report(msgspec.Struct, omit_defaults=True):
     acked_ago_s: float = 0  #: since a leaf acked last; 0: none did, or just now
     digest: str = ""  #: of the task's body as it was accepted, hex; see `engine.intake.task_body.digest_of`
     name: str = ""  #: of what it asks of which targets, see `engine.tasks.by_target`; empty: it is not told
+    skipped: list[Skipped] = []  #: nodes that cannot do it; told when nothing is at work, as *notes*
+    notes: list[Note] = []  #: what nodes do otherwise than was asked
 
 
 class Leaf(msgspec.Struct, omit_defaults=True):

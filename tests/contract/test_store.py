@@ -14,6 +14,7 @@ import pytest
 from engine.errors import StoreDamagedError, StoreError
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
+from engine.tasks.plan import Note, Skipped
 from engine.tasks.records import (
     FIRST_PAGE,
     Accepted,
@@ -21,6 +22,7 @@ from engine.tasks.records import (
     Callback,
     Delivered,
     Joined,
+    Noted,
     Parked,
     ParkedRow,
     Pause,
@@ -968,3 +970,30 @@ def test_plans_are_dropped_at_a_start_that_finds_no_task(tmp_path: Path) -> None
         assert store.plans([record]) == {}
         store.commit(Batch(accepted=[record], plans={b"one": b"text"}))
         assert store.plans([record]) == {b"one": b"text"}, "what one opening knew the next does not"
+
+
+def test_parts_of_tasks_are_found_by_how_their_ids_begin(store: Store) -> None:
+    names = ["t", "t~0123456789abcdef", "t~f", "t~1f~2e", "t2~f", "t-~f", "u~f"]
+    for name in names:
+        store.commit(Batch(documents=document(name), parked=[parked(f"http://a/~/{name}", task=name)]))
+    assert sorted(store.parts_parked(["t"])) == ["t~0123456789abcdef", "t~1f~2e", "t~f"]
+    assert sorted(store.parts_parked(["t~1f", "u"])) == ["t~1f~2e", "u~f"]
+    assert store.parts_parked(["f"]) == []
+
+
+def test_what_is_done_otherwise_below_a_node_is_noted_in_stored_tasks(store: Store) -> None:
+    store.commit(Batch(documents=partial("t", 1), parked=[parked("http://a/")]))
+    skipped, notes = [Skipped("n/squid-1", "no regex")], [Note(("n/edge-1",), "hard")]
+    for _ in range(2):
+        store.commit(Batch(noted=[Noted("t", "n", "http://a/", "", skipped, notes)]))
+    [row] = store.oldest_parked("n", 10)
+    last = [Skipped("n/squid-2", "no regex")]
+    batch = Batch(
+        noted=[Noted("t", "n", "http://a/", "held", last, notes)], delivered=[Delivered(row, "e", 2.0)]
+    )
+    store.commit(batch)  # it settles the task
+    told = json.loads(store.document("t") or b"")
+    assert told["state"] == "done"
+    assert told["errors"] == []
+    assert told["skipped"] == [{"name": "n/squid-2", "reason": "no regex"}]
+    assert told["notes"] == [{"nodes": ["n/edge-1"], "note": "hard"}]

@@ -242,7 +242,7 @@ def test_what_the_leaves_serve_after_the_ack_is_told_at_the_root(tmp_path: Path)
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (404, "of a version before the tree. It has to speak version 1"),
+        (404, "of a version before the tree. It has to speak the tree's protocol"),
         (401, "answered 401"),
         (403, "answered 403"),
     ],

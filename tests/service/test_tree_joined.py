@@ -12,7 +12,7 @@ from tests.fakes.node import OK, Act, FakeNode, always
 from tests.rigs.engine_process import fake_table
 from tests.rigs.redis_servers import RedisServer
 from tests.rigs.supervised_engine import SupervisedEngine
-from tests.rigs.tree import engine_in, keys_of, region_table
+from tests.rigs.tree import engine_in, keys_of, region_table, wait_state
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -83,3 +83,46 @@ def test_engines_of_a_redis_take_over_from_each_other_on_both_sides(tmp_path: Pa
                 two.script = always(OK)
                 two.hang_up()
                 root.wait_for(running, "done", timeout_s=60)
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+def test_a_cancel_at_one_engine_reaches_parts_that_another_handed_down(tmp_path: Path) -> None:
+    """On both sides: the one below has the part in its Redis, whichever of its engines is asked."""
+    for name in ("region", "top"):
+        (tmp_path / name).mkdir()
+    with (
+        FakeNode() as one,
+        FakeNode() as two,
+        RedisServer(tmp_path / "region") as below,
+        RedisServer(tmp_path / "top") as top,
+    ):
+        two.stop()
+        tables = f'[store]\nurl = "{below.url}"\n'
+        tables += fake_table(one.url, name="edge-1") + fake_table(two.url, name="edge-2")
+        with (
+            engine_in(tmp_path, tables, name="eu-1") as first,
+            engine_in(tmp_path, tables, name="eu-2") as asked,
+        ):
+            wait_until(lambda: len(keys_of(asked)) == 2, what="the keys of both")
+            above = f'[store]\nurl = "{top.url}"\n' + region_table(asked, name="eu")
+            with (
+                engine_in(tmp_path, above, name="root-1") as root,
+                engine_in(tmp_path, above, name="root-2") as other,
+            ):
+                asked.stop()
+                task = root.submit([f"{URL}1", f"{URL}2"], due_s=600)
+                root.wait_for(task, "partial")
+                asked.start()
+
+                def part() -> str:
+                    told = first.get("/v1/engine/tasks?state=partial")["tasks"]
+                    return next((one["task_id"] for one in told if one["task_id"].startswith(f"{task}~")), "")
+
+                name = wait_until(part, what="the part") or ""
+                by = next(engine for engine in (root, other) if task not in engine.log())
+                assert by.request("DELETE", f"/v1/engine/task/{task}")[0] == 200
+                first.wait_for(name, "cancelled")
+                two.start()
+                wait_state(first, "edge-2", "ready")
+                assert two.urls == []

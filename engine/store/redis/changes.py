@@ -197,8 +197,7 @@ class DocumentChanges:
         for late_one in late:
             stored_documents.apply_late(document, late_one)
         for one in noted:
-            if not stored_documents.is_final(document):
-                stored_documents.note_waiting(document, one)
+            stored_documents.note_waiting(document, one)
         if cancelled_at and not stored_documents.is_final(document):
             stored_documents.cancel_stored(document, cancelled_at)
         return document

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from engine.tasks.handed_ids import bounds_of
 from engine.tasks.records import Depth, ParkedRow
 from engine.tasks.words import Operation
 
@@ -185,6 +186,15 @@ class RowReader:
             node,
             _encode(purges).decode(),
         )
+
+    def parts_parked(self, stems: Sequence[str]) -> list[str]:
+        """See `Store.parts_parked`."""
+        found: set[str] = set()
+        for stem in stems:
+            for table in ("parked", "host_row"):
+                question = f"SELECT DISTINCT task_id FROM {table} WHERE task_id > ? AND task_id < ?"  # noqa: S608 - constants
+                found.update(task_id for (task_id,) in self._file.query(question, *bounds_of(stem)))
+        return list(found)
 
     def _parked(self, where: str, *values: str | float) -> list[ParkedRow]:
         rows = self._file.query(f"SELECT {_COLUMNS} FROM parked WHERE {where}", *values)  # noqa: S608 - constants

@@ -249,7 +249,7 @@ def _change_stored(
         if late.task_id in stored:
             stored_documents.apply_late(stored[late.task_id], late)
     for noted in batch.noted:
-        if noted.task_id in stored and not stored_documents.is_final(stored[noted.task_id]):
+        if noted.task_id in stored:
             stored_documents.note_waiting(stored[noted.task_id], noted)
     for task_id, at in batch.cancelled.items():
         if task_id in stored and not stored_documents.is_final(stored[task_id]):

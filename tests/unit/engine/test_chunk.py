@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.delivery.chunk import Chunk
+from engine.delivery.last_look import LastLook
 from engine.delivery.sent import Sent
 from engine.nodes.holds import REFUSALS_BEFORE_HOLD, Holds
 from engine.nodes.postponed import Postponed
+from engine.tasks.lower import Lower
+from engine.tasks.plan import Skipped
 from engine.tasks.records import ParkedRow
 from engine.tasks.words import CANCELLED, QUEUED, SENT, Operation
 from tests.fakes.shares import NotingNode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 PURGE, PREFIX = Operation.PURGE_URL, Operation.PURGE_PREFIX
 
@@ -50,6 +53,16 @@ class Queue:
         ]
 
 
+class Handed:
+    """What an engine that is a node was handed."""
+
+    def __init__(self, known: dict[str, Lower]) -> None:
+        self._known = known
+
+    async def known(self, _store: object, _node: str, task_ids: Collection[str]) -> dict[str, Lower]:
+        return {name: lower for name, lower in self._known.items() if name in task_ids}
+
+
 def none_postponed() -> Postponed:
     return Postponed(lambda: 0.0, 3600)
 
@@ -60,7 +73,7 @@ async def begin(
     sent: Sent | None = None,
     ttl_s: float = 0,
     postponed: Postponed | None = None,
-    names_tasks: bool = False,
+    known: dict[str, Lower] | None = None,
 ) -> tuple[Chunk, NotingNode, Any]:
     """Deliver all of a queue; return the chunk, what was sent, and what ends with the last answer."""
     node = NotingNode()
@@ -72,7 +85,7 @@ async def begin(
         sent=sent,
         now=time.time(),
         ttl_s=ttl_s,
-        names_tasks=names_tasks,
+        handed=None if known is None else Handed(known),  # type: ignore[arg-type]
     )
     running = asyncio.ensure_future(chunk.run(list(queue.rows)))
     await asyncio.sleep(0)
@@ -303,7 +316,7 @@ async def test_rows_below_a_prefix_that_is_acked_beside_a_prefetch_wait_with_it(
 
 async def names_of(*rows: ParkedRow) -> dict[str, list[str]]:
     """Return the names of the tasks by which rows of an engine are asked for: name → targets."""
-    _, node, running = await begin(Queue(*rows), names_tasks=True)
+    _, node, running = await begin(Queue(*rows), known={})
     running.cancel()
     return {share.task.id: list(share.task.targets) for share, _ in node.backlog}
 
@@ -335,7 +348,7 @@ async def test_rows_of_an_engine_supersede_and_cover_none_of_another_task() -> N
         row("http://a.com/img/1", 1, task_id="all-leaves"),
         row("http://a.com/img/", 2, PREFIX, task_id="one-leaf"),
     )
-    chunk, node, running = await begin(queue, sent=sent, names_tasks=True)
+    chunk, node, running = await begin(queue, sent=sent, known={})
     assert sorted(share.task.id for share, _ in node.backlog) == ["delayed:all-leaves", "delayed:one-leaf"]
     for share, indexes in node.backlog:
         if share.task.id == "delayed:one-leaf":
@@ -343,7 +356,7 @@ async def test_rows_of_an_engine_supersede_and_cover_none_of_another_task() -> N
     assert [done.task_id for done in chunk.done_rows] == ["one-leaf"]
     running.cancel()
     chunk, node, running = await begin(
-        Queue(row("http://a.com/img/", 3, PREFIX, task_id="third")), sent=sent, names_tasks=True
+        Queue(row("http://a.com/img/", 3, PREFIX, task_id="third")), sent=sent, known={}
     )
     assert requests_of(node) == ["http://a.com/img/"]
     running.cancel()
@@ -351,7 +364,7 @@ async def test_rows_of_an_engine_supersede_and_cover_none_of_another_task() -> N
 
 async def test_a_request_of_several_tasks_goes_on_when_one_of_them_is_cancelled() -> None:
     queue = Queue(row("http://a.com/", 1, task_id="a"), row("http://a.com/", 2, task_id="b"))
-    chunk, node, running = await begin(queue, names_tasks=True)
+    chunk, node, running = await begin(queue, known={})
     [(share, _)] = node.backlog
     share.states[:] = bytes([SENT])
     chunk.forget("b")
@@ -359,3 +372,76 @@ async def test_a_request_of_several_tasks_goes_on_when_one_of_them_is_cancelled(
     chunk.acked(share, [0])
     await running
     assert [done.task_id for done in chunk.done_rows] == ["a", "b"]
+
+
+async def test_rows_of_an_engine_go_to_those_of_its_nodes_that_their_tasks_are_for() -> None:
+    """Several tasks for the leaves of any of them; one that is for all, or is not known, for all."""
+    known = {"a": Lower(("edge-7",), {"a": "1f"}), "b": Lower(("edge-9",)), "all": Lower()}
+    rows = [
+        row("http://a.com/1", 1, task_id="a"),
+        row("http://a.com/2", 2, task_id="a"),
+        row("http://a.com/2", 3, task_id="b"),
+        row("http://a.com/3", 4, task_id="a"),
+        row("http://a.com/3", 5, task_id="all"),
+        row("http://a.com/4", 6, task_id="a"),
+        row("http://a.com/4", 7, task_id="unknown"),
+    ]
+    _, node, running = await begin(Queue(*rows), known=known)
+    sent = {}
+    for share, _ in node.backlog:
+        assert share.task.lower is not None
+        sent[share.task.targets[0][-1]] = share.task.lower["edge-1"]
+    running.cancel()
+    assert {target: tuple(lower.nodes) for target, lower in sent.items()} == {
+        "1": ("edge-7",),
+        "2": ("edge-7", "edge-9"),
+        "3": (),
+        "4": (),
+    }
+    assert sent["1"].digests == {"a": "1f"}
+    assert sent["2"].digests == {}
+
+
+async def test_what_an_engine_tells_of_rows_is_for_each_of_their_tasks() -> None:
+    rows = [row("http://a.com/1", 1, task_id="a"), row("http://a.com/2", 2, task_id="b")]
+    chunk, node, running = await begin(Queue(*rows), known={})
+    for share, indexes in node.backlog:
+        assert share.task.lower is not None
+        lower = share.task.lower["edge-1"]
+        if share.task.id.endswith("a"):
+            lower.skipped = [Skipped("edge-1/squid", "no regex")]
+            chunk.acked(share, indexes)
+        else:
+            lower.reason = "held below: edge-1/e: away"
+            chunk.postponed(share, indexes)
+    await running
+    assert {task: (of.seq, told.reason, len(told.skipped)) for task, (of, told) in chunk.below.items()} == {
+        "a": (1, "", 1),
+        "b": (2, "held below: edge-1/e: away", 0),
+    }
+    assert [done.seq for done in chunk.done_rows] == [1]
+
+
+async def test_an_engine_is_asked_for_each_task_of_rows_that_waited_too_long() -> None:
+    rows = [
+        row("http://a.com/1", 1, task_id="a"),
+        row("http://a.com/1", 2, task_id="b"),
+        row("http://a.com/2", 3, task_id="b"),
+        row("http://a.com/3", 4, task_id="c"),
+    ]
+    node = NotingNode()
+    look = LastLook(node, {"a": Lower(digests={"a": "1f"})})
+    asked = asyncio.ensure_future(look.ask(rows))
+    await asyncio.sleep(0)
+    by_task = {share.task.id: share for share, _ in node.backlog}
+    assert {name: share.task.targets for name, share in by_task.items()} == {
+        "last:a": ["http://a.com/1"],
+        "last:b": ["http://a.com/1", "http://a.com/2"],
+        "last:c": ["http://a.com/3"],
+    }
+    look.acked(by_task["last:a"], [0])
+    look.failed(by_task["last:b"], [0, 1], "eu has not done it")
+    assert not asked.done()
+    look.parked(by_task["last:c"], [0])  # the node went down: it stays
+    await asked
+    assert ([one.seq for one in look.done_rows], [one.seq for one in look.failed_rows]) == ([1], [2, 3])

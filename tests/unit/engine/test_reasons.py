@@ -39,7 +39,8 @@ def test_a_document_says_why_a_node_waits_now_and_not_why_it_did_before() -> Non
         ("e1", "gone: since noon"),
     ]
     stored: dict[str, Any] = {
-        "errors": [{"node": node, "target": "x", "reason": why} for node, why in errors]
+        "state": "partial",
+        "errors": [{"node": node, "target": "x", "reason": why} for node, why in errors],
     }
     note_waiting(stored, Noted("t", "old", "y", "gone: since one"))
     assert [(one["node"], one["target"], one["reason"]) for one in stored["errors"]] == [
@@ -64,7 +65,8 @@ def test_what_fails_because_its_node_is_gone_does_not_say_any_more_that_it_waits
 
 
 def test_a_document_that_has_all_the_errors_it_shows_says_it_all_the_same() -> None:
-    stored: dict[str, Any] = {"errors": [{"node": "e", "target": "x", "reason": "answered 500"}] * ERRORS_MAX}
+    error = {"node": "e", "target": "x", "reason": "answered 500"}
+    stored: dict[str, Any] = {"state": "partial", "errors": [error] * ERRORS_MAX}
     note_waiting(stored, Noted("t", "old", "y", "gone: since one"))
     assert len(stored["errors"]) == ERRORS_MAX
     assert stored["errors"][-1]["reason"] == "gone: since one"

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from engine.intake.task_body import decode, digest_of
 from engine.observe.counters import Stats
+from engine.tasks.by_target import name_of
+from engine.tasks.plan import Note, Skipped
 from engine.tasks.task import Share, Task
-from engine.tasks.words import CANCELLED, LATE, Operation
-from engine.tree import lost
+from engine.tasks.words import CANCELLED, LAST, LATE, Operation
+from engine.tree import lost, words
 from engine.tree.desk import Desk
 from engine.tree.link import LinkError, Said
 from engine.tree.piece import Piece
-from engine.tree.words import ASK, Answer, Report
+from engine.tree.words import ASK, CANCEL, VERSION, Answer, Report
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -34,8 +37,10 @@ class Way:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.gone: list[str] = []
+        self.on_done: Any = lambda: None
 
     def settled(self, piece: Piece, places: Sequence[int], *, is_absent: bool) -> None:
+        self.on_done()
         self.done += self._leave(piece, places)
 
     def taken(self, piece: Piece, places: Sequence[int]) -> list[Item]:
@@ -62,25 +67,40 @@ class Child:
         self.reports: dict[str, Report] = {}
         self.cuts = 0  #: how many of the next answers are lost
         self.on_taken: Any = lambda: None
+        self.version = VERSION
+        self.cancels_all = False  #: somebody there does
+        self.refuses: dict[str, Any] = {}  #: what is answered to each line; nothing: it is taken
 
     async def post(self, where: str, body: bytes, **_: Any) -> Said:
         await asyncio.sleep(0)
+        if where == CANCEL:
+            self.cancelled += msgspec.json.decode(body)["tasks"]
+            return Said(b'{"cancelled": 1}', "")
         if where == ASK:
             asked = msgspec.json.decode(body)["tasks"]
             told = [self.reports[name] for name in asked if name in self.reports]
             unknown = [name for name in asked if name not in self.reports]
-            return Said(msgspec.json.encode(Answer(1, "eu", "1", 0, told, unknown)), "")
+            return Said(msgspec.json.encode(Answer(self.version, "eu", "1", 0, told, unknown)), "")
         lines = body.splitlines()
         names = [msgspec.json.decode(line)["id"] for line in lines]
         self.handed += names
         self.on_taken()
+        for line, name in zip(lines, names, strict=True) if self.cancels_all else ():
+            told = Report(name, "c", "cancelled", 2, 2, 1, cancelled=1)
+            told.digest, told.name = (
+                digest_of(decode(line)).hex(),
+                name_of("purge", "url", URLS, is_soft=False),
+            )
+            self.reports[name] = told
         if self.cuts:
             self.cuts -= 1
             raise LinkError("cut", is_sick=False)
+        if self.refuses:
+            return Said(b"\n".join([msgspec.json.encode(self.refuses)] * len(names)), "")
         return Said(b"\n".join([b'{"task_id": "%s"}' % name.encode() for name in names]), "")
 
     async def cancel(self, handed_id: str) -> None:
-        self.cancelled.append(handed_id)
+        self.cancelled.append(f"DELETE {handed_id}")
 
 
 class Place:
@@ -89,6 +109,10 @@ class Place:
 
 
 def desk_of(child: Child, **extra: Any) -> tuple[Desk, Stats]:
+    kept: list[str] = []
+    keeping = SimpleNamespace(
+        keep_below=lambda _, reason: kept.append(reason), unreadable=lambda _, reason: kept.append(reason)
+    )
     health = SimpleNamespace(is_down=False, answered=lambda: None, connect_wait_s=lambda: 0.0)
     node: Any = SimpleNamespace(
         name="eu",
@@ -96,17 +120,22 @@ def desk_of(child: Child, **extra: Any) -> tuple[Desk, Stats]:
         health=health,
         postponed=[],
         failed=lambda *_, **__: 0,
+        keeping=keeping,
+        unacked=lambda *_: 1 / 0,  # nothing fails here
+        kept=kept,
     )
     stats = Stats()
     link: Any = child
     place: Any = Place()
-    return Desk(node, link, place, stats, **extra), stats
+    desk = Desk(node, link, place, stats, **extra)
+    desk.questions.note_version(child.version)
+    return desk, stats
 
 
-def piece_of(task_id: str, *, row_s: float | None = None) -> tuple[Piece, Way]:
+def piece_of(task_id: str, *, row_s: float | None = None, late: str = LATE) -> tuple[Piece, Way]:
     """Return a piece of a whole task; with *row_s*, of rows of it that are so old."""
     owner: Any = None if row_s is None else object()
-    task = Task.internal(list(URLS), owner=owner, task_id=task_id if row_s is None else f"{LATE}{task_id}")
+    task = Task.internal(list(URLS), owner=owner, task_id=task_id if row_s is None else f"{late}{task_id}")
     task.created_at = time.time()
     task.updated_at = time.time() - (row_s or 0)
     node: Any = SimpleNamespace(name="eu")
@@ -178,3 +207,131 @@ async def test_rows_of_second_purges_are_not_settled_by_the_first_ones(acked_ago
     else:
         assert way.done == []
         assert child.handed[0].startswith("t-1~")
+
+
+def kept_of(desk: Desk) -> list[str]:
+    node: Any = desk._node
+    return node.kept  # type: ignore[no-any-return]
+
+
+async def test_what_somebody_cancelled_in_the_region_is_held_and_goes_down_again_under_other_ids() -> None:
+    """Its rows failed, though no client of the root had cancelled it."""
+    child = Child()
+    desk, _ = desk_of(child)
+    first, _ = piece_of("t-1")
+    child.cancels_all = True
+    desk.take([first])
+    await until(lambda: first.is_over)
+    assert child.handed == ["t-1"]
+    assert kept_of(desk) == [
+        "held below: eu: task t-1 was cancelled there; it is handed down once more",
+    ]
+    ids = []
+    for _ in range(3):  # its rows, again and again, and each part is cancelled there, too
+        late, _ = piece_of("t-1", row_s=1)
+        late.share.task.created_at = 5.0
+        desk.take([late])
+        await until(lambda late=late: late.is_over)  # type: ignore[misc]
+        ids.append(late.id)
+    desk.close()
+    assert child.handed == ["t-1", *ids]
+    assert len(set(ids)) == 3
+    assert len(kept_of(desk)) == 4
+
+
+async def test_rows_whose_task_was_cancelled_wait_first_for_a_cancel_that_may_be_from_here() -> None:
+    """By another engine of this place: its rows have gone when these are asked for again."""
+    child = Child()
+    desk, _ = desk_of(child)
+    late, _ = piece_of("t-1", row_s=1)
+    child.reports["t-1"] = Report("t-1", "c", "cancelled", 2, 2, 1, cancelled=1, name=late.name, age_s=1)
+    desk.take([late])
+    await until(lambda: late.is_over)
+    desk.close()
+    assert (child.handed, len(kept_of(desk))) == ([], 1)
+
+
+@pytest.mark.parametrize(("version", "said"), [(VERSION, ["t-1"]), (1, ["DELETE t-1"])])
+async def test_a_child_of_the_version_before_is_told_of_cancels_as_it_knows_them(
+    version: int, said: list[str]
+) -> None:
+    child = Child()
+    child.version = version
+    desk, _ = desk_of(child)
+    piece, _ = piece_of("t-1")
+    desk.cancel(piece.share, [])
+    await until(lambda: child.cancelled)
+    desk.close()
+    assert child.cancelled == said
+
+
+async def test_a_line_that_an_older_child_cannot_read_is_kept_and_fails_nothing() -> None:
+    child = Child()
+    child.refuses = {"status": 400, "detail": "no JSON of mine"}
+    desk, _ = desk_of(child)
+    piece, _ = piece_of("t-1")
+    desk.take([piece])
+    await until(lambda: piece.is_over)
+    desk.close()
+    assert kept_of(desk) == ["refused: eu answered 400: no JSON of mine"]
+
+
+async def test_what_came_later_than_the_childs_version_is_not_sent_and_not_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(words.SINCE, "due_s", VERSION)
+    child = Child()
+    child.version = VERSION - 1
+    desk, _ = desk_of(child)
+    new, plain = piece_of("t-1")[0], piece_of("t-2", row_s=1)[0]
+    new.share.task.due_s = 30
+    desk.take([new, plain])
+    await until(lambda: new.is_over and child.handed)
+    [reason] = kept_of(desk)
+    assert reason.startswith(
+        f"held: eu speaks version {VERSION - 1} of the tree's protocol, and 'due_s' came"
+    )
+    assert {name.partition("~")[0] for name in child.handed} == {"t-2"}
+    child.version = VERSION
+    desk.questions.note_version(VERSION)
+    again, _ = piece_of("t-1")
+    desk.take([again])
+    await until(lambda: "t-1" in child.handed)
+    desk.close()
+
+
+@pytest.mark.parametrize("state", ["done", "partial", "running", "cancelled", ""])
+async def test_rows_that_waited_too_long_are_asked_for_once_and_never_handed_down(state: str) -> None:
+    child = Child()
+    desk, _ = desk_of(child)
+    piece, way = piece_of("t-1", row_s=1, late=LAST)
+    if state:
+        acked = 2 if state == "done" else 1
+        at_work = 1 if state == "running" else 0
+        told = Report("t-1", "x", state, 2, 2, acked, delayed=2 - acked - at_work, at_work=at_work)
+        told.name, told.age_s = piece.name, 1
+        child.reports["t-1"] = told
+    desk.take([piece])
+    await until(lambda: piece.is_over)
+    desk.close()
+    assert child.handed == []
+    done = ([], URLS) if state == "done" else (["eu has not done it"] * 2, [])
+    assert (kept_of(desk), way.done) == done
+
+
+async def test_what_is_left_out_below_is_told_before_a_task_is_done() -> None:
+    child = Child()
+    desk, _ = desk_of(child)
+    piece, way = piece_of("t-1")
+    told = Report("t-1", "x", "done", 2, 2, 2, digest=piece.digest)
+    told.skipped = [Skipped("fr/squid-1", "squid, cannot purge by regex"), Skipped("no name\n", "x")]
+    told.notes = [Note(("edge-1",), "purged hard"), Note((), "of nobody")]
+    child.reports["t-1"] = told
+    seen: list[Any] = []
+    way.on_done = lambda: seen.append(piece.share.task.lower)
+    desk.take([piece])
+    await until(lambda: way.done)
+    desk.close()
+    [lower] = seen
+    assert lower["eu"].skipped == [Skipped("eu/fr/squid-1", "squid, cannot purge by regex")]
+    assert lower["eu"].notes == [Note(("eu/edge-1",), "purged hard")]

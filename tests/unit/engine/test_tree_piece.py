@@ -13,13 +13,14 @@ import pytest
 from engine.intake.task_body import decode, digest_of
 from engine.tasks.by_target import bits_of, done_of, lost_of
 from engine.tasks.documents import stored_document
+from engine.tasks.handed_ids import own_id
 from engine.tasks.plan import Plan
 from engine.tasks.records import By
 from engine.tasks.stored_documents import public
 from engine.tasks.task import Share, Task
 from engine.tasks.words import ACKED, CANCELLED, DELAYED, FAILED, LATE, QUEUED, TOGETHER, Operation, State
 from engine.tree.fate import fate_of
-from engine.tree.piece import Piece, own_id, words_of
+from engine.tree.piece import Piece, words_of
 from engine.tree.reports import report_of, stored_report
 from engine.tree.same import Same
 from engine.tree.words import Report, flags_of
@@ -54,7 +55,8 @@ def piece_of(
     task: Task, indexes: Sequence[int] = (0, 1, 2), operation: Operation = Operation.PURGE_URL
 ) -> Piece:
     way: Any = None
-    share = Share(task, way, operation, len(task.targets))
+    node: Any = Leaf("eu")
+    share = Share(task, node, operation, len(task.targets))
     return Piece(way, share, list(indexes), "", now=NOW, late_slack_s=100)
 
 

@@ -1,0 +1,54 @@
+"""What is known of a task below one of its nodes, where that is an engine itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence  # noqa: TC003 - msgspec reads the annotations
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec reads the annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.tasks.plan import Plan
+
+MARK: Final = "/"  #: between the names of a node and of one below it
+
+
+class Lower(msgspec.Struct, omit_defaults=True):
+    """Of one node.
+
+    Attributes:
+        nodes: which of its own nodes the task is for; empty: all.
+        digests: of what it was handed and holds: its id there → digest of the body.
+        skipped: nodes below it that cannot do it, by names as seen from here.
+        notes: what those do otherwise than was asked.
+        reason: why it does not do the rest now; of an internal task only.
+    """
+
+    nodes: Sequence[str] = ()
+    digests: dict[str, str] = {}
+    skipped: Sequence[Skipped] = ()
+    notes: Sequence[Note] = ()
+    reason: str = ""
+
+    @property
+    def has_remarks(self) -> bool:
+        """Whether something of the task is done otherwise than was asked."""
+        return bool(self.skipped or self.notes)
+
+
+def narrow_of(plan: Plan) -> dict[str, Lower]:
+    """Return which nodes of engines a plan is for, by the names of those."""
+    return {step.node: Lower(step.below) for step in plan.steps if step.below}
+
+
+def remark(stored: dict[str, Any], node: str, skipped: Iterable[Skipped], notes: Iterable[Note]) -> None:
+    """Have a stored document tell what is done otherwise below a node, in place of what it told before."""
+    start = node + MARK
+    kept = [one for one in stored.get("skipped", ()) if not one["name"].startswith(start)]
+    stored["skipped"] = [*kept, *msgspec.to_builtins(list(skipped))]
+    said = [one for one in stored.get("notes", ()) if not one["nodes"][0].startswith(start)]
+    stored["notes"] = [*said, *msgspec.to_builtins(list(notes))]

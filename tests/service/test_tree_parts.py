@@ -1,0 +1,130 @@
+"""What a region gets in parts, later: narrow as its rows, cancelled with its task, told of, given up in time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.node import FakeNode
+from tests.rigs.engine_process import fake_table
+from tests.rigs.tree import engine_in, region_table, wait_state
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.rigs.engine_process import EngineProcess
+
+URL = "http://img.example.com/"
+
+
+@pytest.fixture
+def edges() -> Iterator[tuple[FakeNode, FakeNode]]:
+    with FakeNode() as one, FakeNode() as two:
+        yield one, two
+
+
+@pytest.fixture
+def region(tmp_path: Path, edges: tuple[FakeNode, FakeNode]) -> Iterator[EngineProcess]:
+    tables = fake_table(edges[0].url, name="edge-1") + fake_table(edges[1].url, name="edge-2")
+    with engine_in(tmp_path, tables, name="eu") as engine:
+        yield engine
+
+
+def parts_of(region: EngineProcess, task: str) -> dict[str, str]:
+    """Return the tasks that a region has of one of the root, with their states."""
+    told = region.get("/v1/engine/tasks?limit=100")["tasks"]
+    return {one["task_id"]: one["state"] for one in told if one["task_id"].startswith(task)}
+
+
+def test_a_cancel_reaches_parts_of_which_the_root_knows_nothing_any_more(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """The region got its rows as a part, and the root was restarted after that."""
+    edges[1].stop()
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        region.stop()
+        task = root.submit([URL + "1", URL + "2"], due_s=600)
+        root.wait_for(task, "partial")
+        region.start()
+        wait_until(lambda: "partial" in parts_of(region, task).values(), what="the part")
+        [part] = parts_of(region, task)
+        assert part.startswith(f"{task}~")
+        root.kill()
+        root.start()
+        assert root.request("DELETE", f"/v1/engine/task/{task}")[0] == 200
+        region.wait_for(part, "cancelled")
+        edges[1].start()
+        wait_state(region, "edge-2", "ready")
+        assert edges[1].urls == []
+
+
+def test_what_is_cancelled_in_the_region_itself_is_done_all_the_same(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """No client of the root wants less of it: the root tells what happened, and hands it down once more."""
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        edges[1].stop()
+        task = root.submit([URL + "1"])
+        root.wait_for(task, "partial")
+        assert region.request("DELETE", f"/v1/engine/task/{task}")[0] == 200
+
+        def why() -> bool:
+            told = root.task(task)
+            assert told["failed"] == 0
+            return any("was cancelled there" in error["reason"] for error in told["errors"])
+
+        wait_until(why, what="the reason")
+        edges[1].start()
+        root.wait_for(task, "done")
+        assert edges[1].urls == [URL + "1"]
+
+
+def test_what_comes_late_goes_to_the_leaves_that_its_tasks_are_for(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """It went to all leaves of a region that was away: a row knows no leaf."""
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        region.stop()
+        narrow = root.submit([URL + "1", URL + "2"], nodes=["eu/edge-2"])
+        wide = root.submit([URL + "2"])
+        for task in (narrow, wide):
+            root.wait_for(task, "partial")
+        region.start()
+        for task in (narrow, wide):
+            root.wait_for(task, "done")
+        assert set(edges[0].urls) == {URL + "2"}
+        assert set(edges[1].urls) == {URL + "1", URL + "2"}
+
+
+def test_leaves_that_are_left_out_are_named_at_the_root_early_and_late(tmp_path: Path) -> None:
+    """The root said ``done``, and nothing of the leaf that cannot do it."""
+    with FakeNode() as able, FakeNode() as unable:
+        tables = fake_table(able.url, name="edge-1") + fake_table(unable.url, name="edge-2", driver="squid")
+        with (
+            engine_in(tmp_path, tables, name="eu", on_incapable="skip") as region,
+            engine_in(tmp_path, region_table(region, name="eu"), name="root") as root,
+        ):
+            early = root.wait_for(root.submit([URL + "old/.*"], kind="regex"), "done")
+            region.stop()
+            late = root.submit([URL + "late/.*"], kind="regex")
+            root.wait_for(late, "partial")
+            region.start()
+            for told in (early, root.wait_for(late, "done")):
+                [skipped] = told["skipped"]
+                assert skipped["name"] == "eu/edge-2"
+                assert "cannot purge by regex" in skipped["reason"]
+
+
+def test_what_a_region_holds_for_too_long_is_asked_for_before_it_fails(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """The text said that it had not been sent."""
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root", delay_ttl_s=4) as root:
+        edges[1].stop()
+        task = root.submit([URL + "1"])
+        root.wait_for(task, "partial")
+        failed = root.wait_for(task, "failed", timeout_s=60)
+        assert failed["errors"][-1]["reason"].startswith("held below, or never taken: eu told of no end in ")

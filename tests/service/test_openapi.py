@@ -310,6 +310,7 @@ def _ask_from_above(asking: Asking) -> None:
     for path, body in (
         ("/v1/engine/tree/tasks", b'{"id":"t-2","targets":["http://img.example.com/d"]}\n'),
         ("/v1/engine/tree/ask", {"tasks": {"t-2": ""}, "wait_s": 0}),
+        ("/v1/engine/tree/cancel", {"tasks": ["t-2"]}),
     ):
         ask("POST", path, 200, body, **named)
         ask("POST", path, 422, body)

@@ -1,4 +1,4 @@
-"""What a region gets in parts, later: narrow as its rows, cancelled with its task, told of, given up in time."""
+"""What a region gets in parts, later: narrow as its rows, cancelled with its task, told of, given up."""
 
 from __future__ import annotations
 

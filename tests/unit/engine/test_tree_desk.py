@@ -86,12 +86,12 @@ class Child:
         self.handed += names
         self.on_taken()
         for line, name in zip(lines, names, strict=True) if self.cancels_all else ():
-            told = Report(name, "c", "cancelled", 2, 2, 1, cancelled=1)
-            told.digest, told.name = (
+            one = Report(name, "c", "cancelled", 2, 2, 1, cancelled=1)
+            one.digest, one.name = (
                 digest_of(decode(line)).hex(),
                 name_of("purge", "url", URLS, is_soft=False),
             )
-            self.reports[name] = told
+            self.reports[name] = one
         if self.cuts:
             self.cuts -= 1
             raise LinkError("cut", is_sick=False)

@@ -7,8 +7,7 @@ operator, before the start. Facts are attributes; the text is for people.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable
 

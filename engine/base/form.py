@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False  # see `engine.base.tuples`
+if TYPE_CHECKING:
+    from typing import Final
+
 
 _ONE_OF_THEM: Final = "engine.base.timer"  #: they are compiled together or not at all
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from engine.cli.cells import RETRIED_COLUMNS, WOULD_RETRY_COLUMNS, rows_of
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED, UsageError, fail
 from engine.cli.views import follow
 from engine.client.errors import RefusedError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
+    from typing import Final
 
     from engine.cli.client import EngineClient
     from engine.cli.screen import Output

@@ -7,7 +7,6 @@ Python. Help, and a word that is no command, need all of them.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from engine._version import __version__
 from engine.cli import values
@@ -15,6 +14,7 @@ from engine.cli.commands import GROUPS
 from engine.cli.parser import Commands, Parser
 from engine.client.address import URL_DEFAULT
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from engine.cli.values import TIMEOUT_S
 from engine.client import operations
@@ -18,11 +16,14 @@ from engine.client.address import addresses_of, check_token
 from engine.client.attempts import Answer, Call, Patience
 from engine.client.connection import Timeouts
 from engine.client.http import ACCEPT, HttpClient
-from engine.client.operations import PAGE_MAX, no_engine, object_of, rows_of, task_of, task_path
+from engine.client.operations import PAGE_MAX, no_engine, object_of, quoted, rows_of, task_of, task_path
+from engine.client.operations import query as query_of
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from engine.client.bodies import Document
 
@@ -113,7 +114,7 @@ class EngineClient(HttpClient):
         query = dict(query)
         while True:
             query["limit"] = min(limit - len(listed), PAGE_MAX)
-            answer = self.answer(Call("GET", f"/v1/engine/tasks?{urlencode(query)}"))
+            answer = self.answer(Call("GET", f"/v1/engine/tasks?{query_of(query)}"))
             page = object_of(answer)
             tasks = rows_of(answer, page, "tasks")
             listed += tasks
@@ -159,7 +160,7 @@ class EngineClient(HttpClient):
 
     def stop_rewind(self, node: str) -> Document:
         """Cancel what the rewind of a node has not sent, and return the engine's answer."""
-        return _rewind_of(self.answer(Call("DELETE", f"/v1/engine/rewind?{urlencode({'node': node})}")))
+        return _rewind_of(self.answer(Call("DELETE", f"/v1/engine/rewind?{query_of({'node': node})}")))
 
     def history(self, query: Mapping[str, Any], *, limit: int) -> Document:
         """Return up to *limit* tasks that *query* asks the history for, over as many pages as that takes."""
@@ -175,15 +176,15 @@ class EngineClient(HttpClient):
 
     def forget(self, node: str) -> Document:
         """Fail what waits for a node that is not configured any more; say how many subtasks that was."""
-        return self.request("DELETE", f"/v1/engine/nodes/{quote(node, safe='')}")
+        return self.request("DELETE", f"/v1/engine/nodes/{quoted(node)}")
 
     def pause(self, node: str) -> Document:
         """Have what is for a node wait; say by whom it was paused first, and since when."""
-        return self.request("POST", f"/v1/engine/nodes/{quote(node, safe='')}/pause")
+        return self.request("POST", f"/v1/engine/nodes/{quoted(node)}/pause")
 
     def resume(self, node: str) -> Document:
         """Deliver what waits for a node that was paused."""
-        return self.request("POST", f"/v1/engine/nodes/{quote(node, safe='')}/resume")
+        return self.request("POST", f"/v1/engine/nodes/{quoted(node)}/resume")
 
     def silence(self, asked: Mapping[str, Any]) -> Document:
         """Have alerts that match not sent for a time, and return the silence."""
@@ -195,7 +196,7 @@ class EngineClient(HttpClient):
 
     def unsilence(self, silence: str) -> Document:
         """End a silence, and return it."""
-        return self.request("DELETE", f"/v1/engine/silences/{quote(silence, safe='')}")
+        return self.request("DELETE", f"/v1/engine/silences/{quoted(silence)}")
 
     def cluster(self) -> Document:
         """Return the engines of one Redis, who leads, and how much each has."""

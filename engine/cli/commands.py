@@ -5,13 +5,13 @@ A group names its commands, so a start finds the one that is asked for before it
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
-
+from engine.base.tuples import NamedTuple
 from engine.cli import values
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
     from engine.cli.parser import Commands
 
@@ -29,7 +29,12 @@ def _serve(commands: Commands) -> None:
 
     add = commands.add
     option = add("serve", local.serve, "Run the engine until it is told to stop.")
-    option("--config", type=Path, metavar="F", help="TOML file (default: none, an engine without caches yet)")
+    option(
+        "--config",
+        type=values.file,
+        metavar="F",
+        help="TOML file (default: none, an engine without caches yet)",
+    )
     option(
         "--workers",
         type=values.count,
@@ -240,7 +245,7 @@ def _worker(commands: Commands) -> None:
     from engine.cli import local
 
     if (command := commands.parser("worker", is_plain=True)) is not None:
-        command.add_argument("--config", type=Path, required=True)
+        command.add_argument("--config", type=values.file, required=True)
         command.set_defaults(run=local.work)
 
 
@@ -254,7 +259,7 @@ def _migrate(commands: Commands) -> None:
     )
     option("--from", dest="source", required=True, metavar="URL", help="such as sqlite:")
     option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
-    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option("--config", type=values.file, required=True, metavar="F", help="TOML file of the engine")
     option(
         "--workers",
         type=values.count,
@@ -274,7 +279,7 @@ def _check_nodes(commands: Commands) -> None:
         "Ask every node whether its purges are its own, one line each, and say what to change. "
         f"Columns in a pipe: {' '.join(cells.CHECK_COLUMNS)}.",
     )
-    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option("--config", type=values.file, required=True, metavar="F", help="TOML file of the engine")
     option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")
     option(
         "--url", metavar="URL", help="a page that the nodes cache: fetched and purged where a look is needed"
@@ -293,7 +298,7 @@ def _doctor(commands: Commands) -> None:
         "Look at this machine, its engine, Redis and caches: limits, what is near them, and what mends it. "
         f"Columns in a pipe: {' '.join(cells.DOCTOR_COLUMNS)}.",
     )
-    option("--config", type=Path, required=True, metavar="F", help="TOML file of the engine")
+    option("--config", type=values.file, required=True, metavar="F", help="TOML file of the engine")
 
 
 def _check_config(commands: Commands) -> None:
@@ -302,7 +307,7 @@ def _check_config(commands: Commands) -> None:
 
     add = commands.add
     option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
-    option("config", type=Path, metavar="F", help="TOML file")
+    option("config", type=values.file, metavar="F", help="TOML file")
 
 
 GROUPS: Final = (

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from engine.cli import client, values
 from engine.cli.exits import UsageError
 from engine.client.address import token_of
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
 

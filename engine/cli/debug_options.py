@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     Command = Callable[[argparse.Namespace, Output], int]
     Option = Callable[..., argparse.Action]
+    Add = Callable[[str, Command, str], Option]
 
 TEXT = (
     "Look into a running engine, all its workers: what it does, and what it waits for. Takes scope `admin`. "
@@ -37,6 +38,16 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
 
     add("threads", debugging.threads, "Show the threads: where each is, and what it waits for.")
     add("tasks", debugging.tasks, "Show the asyncio tasks: those that wait at one place together.")
+    _add_profile(add)
+    _add_heap(add)
+    _add_wire(add)
+    _add_task(add)
+    _add_gc(add)
+    _add_loop(add)
+
+
+def _add_profile(add: Add) -> None:
+    """Add what samples threads."""
     option = add(
         "profile",
         debugging.profile,
@@ -59,6 +70,10 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         "flame graphs (default %(default)s)",
     )
     option("--output-file", type=Path, metavar="F", help="write it there")
+
+
+def _add_heap(add: Add) -> None:
+    """Add what looks into memory."""
     option = add(
         "heap",
         debugging.heap,
@@ -72,6 +87,10 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         action="store_true",
         help="note what is allocated in --seconds (default 10), and by which lines; all is slower meanwhile",
     )
+
+
+def _add_wire(add: Add) -> None:
+    """Add what shows requests to a cache."""
     option = add(
         "wire",
         debugging.wire,
@@ -87,6 +106,10 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         metavar="N",
         help="end with so many exchanges of a worker (default %(default)d, at most 1000)",
     )
+
+
+def _add_task(add: Add) -> None:
+    """Add what shows one task."""
     option = add(
         "task",
         debugging.task,
@@ -94,6 +117,10 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         f"what they wait for. Columns of nodes in a pipe: {' '.join(debug_shown.SUBTASK_COLUMNS)}.",
     )
     option("id", type=values.task_id, metavar="ID")
+
+
+def _add_gc(add: Add) -> None:
+    """Add what shows the garbage collector."""
     option = add("gc", debugging.gc, "Show the garbage collector: passes, and how long they stop the worker.")
     option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
     option(
@@ -101,6 +128,10 @@ def add_looks(command: argparse.ArgumentParser, shared: argparse.ArgumentParser)
         action="store_true",
         help="print a line for each pass as it ends, until Ctrl-C or --seconds",
     )
+
+
+def _add_loop(add: Add) -> None:
+    """Add what shows how late the loop is."""
     option = add("loop", debugging.loop, "Show how late the loop is, and what keeps it busy for long.")
     option("--seconds", type=values.seconds, default=10.0, metavar="S", help=_SECONDS)
     option(

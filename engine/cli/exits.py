@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from engine.client.errors import BUSY, RefusedError, UnreachableError
 from engine.errors import ConfigError, EngineError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

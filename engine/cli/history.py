@@ -6,16 +6,17 @@ import re
 import time
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
 
 from engine.cli.cells import HISTORY_COLUMNS, rows_of
 from engine.cli.connect import connect
 from engine.cli.exits import DONE
 from engine.cli.views import query_of
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from typing import Any, Final
 
     from engine.cli.screen import Output
     from engine.client.bodies import Document

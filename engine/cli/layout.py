@@ -6,11 +6,10 @@ shown as blocks, a row each. Columns of sentences (`SENTENCES`) break between th
 
 from __future__ import annotations
 
-import textwrap
-from typing import TYPE_CHECKING, Final
-
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Final
 
 LESS: Final = (
     *("verified_at", "stale"),
@@ -37,6 +36,8 @@ def header_of(column: str, widest: int) -> str:
     """Return the header of a column: its words on lines of their own where its cells are narrower."""
     words = column.replace("_", " ")
     width = max(widest, *map(len, words.split()))
+    import textwrap  # noqa: PLC0415 - only a terminal pays for it
+
     return textwrap.fill(words, width, break_long_words=False)
 
 
@@ -79,6 +80,8 @@ def whole_words(text: str, width: int) -> str:
     """Return *text* as lines of at most *width*, words whole: one that is longer has a line of its own."""
     if len(text) <= width or width <= len(_INDENT):
         return text
+    import textwrap  # noqa: PLC0415 - as above
+
     return textwrap.fill(
         text, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from engine.cli.cells import OUTBOX_COLUMNS
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED, UsageError, fail
 from engine.client.errors import DamagedEntryError, OutboxError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 from engine.cli import cells, outbox, values
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from typing import Any
 
 
 def add_folder(option: Callable[..., argparse.Action], text: str) -> None:
@@ -52,7 +51,7 @@ def add_outbox(add: Callable[[str, Any, str], Callable[..., argparse.Action]]) -
     )
     option(
         "--alert-config",
-        type=Path,
+        type=values.file,
         metavar="F",
         help="send: tell those whom [alert] of this TOML file names instead, in its forms: Alertmanager, "
         "Slack, mail; an engine.toml, or a file with that table alone",

@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from engine.cli.exits import USAGE
 from engine.cli.meant import did_you_mean
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any, Final, NoReturn
 
     from engine.cli.screen import Output
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
 
 from engine.cli.cells import NOTE_COLUMNS, PREVIEW_COLUMNS, SKIPPED_COLUMNS, clean
 from engine.cli.connect import connect
 from engine.cli.exits import DONE
 from engine.client.bodies import encode
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
+    from typing import Final
 
     from engine.cli.screen import Output
     from engine.client.bodies import Document

@@ -11,8 +11,6 @@ import contextlib
 import json
 import os
 import sys
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
 
 from engine.cli.cells import (
     ERROR_COLUMNS,
@@ -37,10 +35,11 @@ from engine.cli.cells import (
     shown,
 )
 from engine.cli.layout import whole_words
-from engine.cli.waiting import Pulse
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from rich.console import Console
 
@@ -63,7 +62,7 @@ class Output:
 
     def __init__(self, *, as_json: bool, is_human: bool = False) -> None:
         self.as_json = as_json
-        is_drawn = _can_draw(sys.stdout) or (is_human and find_spec("rich") is not None)
+        is_drawn = _can_draw(sys.stdout) or (is_human and _has_rich())
         self._is_rich = not as_json and is_drawn
         self._cell: Callable[[str, Any], str] = shown if is_human else lambda _key, value: plain(value)
 
@@ -196,6 +195,8 @@ class Output:
         JSON nothing.
         """
         if self.as_json or not _can_draw(sys.stderr):
+            from engine.cli.waiting import Pulse  # noqa: PLC0415 - of those that wait
+
             yield Pulse(self.notice)
             return
         from engine.cli import bars  # noqa: PLC0415 - only a terminal pays for rich
@@ -308,4 +309,10 @@ def discard() -> None:
 
 def _can_draw(stream: Any) -> bool:
     """Tell whether *stream* is a terminal, and rich is installed: the extra ``terminal``."""
-    return stream is not None and stream.isatty() and find_spec("rich") is not None
+    return stream is not None and stream.isatty() and _has_rich()
+
+
+def _has_rich() -> bool:
+    from importlib.util import find_spec  # noqa: PLC0415 - of no use in a pipe
+
+    return find_spec("rich") is not None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import TYPE_CHECKING, Final
 
 from engine.cli import values
 from engine.cli.cells import SILENCE_COLUMNS
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, UsageError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
     from engine.cli.screen import Output
 

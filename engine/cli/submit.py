@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.cli.cells import ACCEPTED_COLUMNS
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, INTERRUPTED, UsageError, exit_code_of, fail, hint
 from engine.cli.outbox import SPOOLED, keep, outbox_of, send_some
 from engine.cli.preview import agrees, is_terminal, preview, show
+from engine.cli.values import file
 from engine.cli.views import follow
 from engine.client.bodies import encode, new_id, split
 from engine.client.errors import RefusedError, UnreachableError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ def _targets(args: argparse.Namespace) -> list[str]:
         sources.append("-")
     for source in sources:
         try:
-            content = _standard_input() if source == "-" else Path(source).read_bytes()
+            content = _standard_input() if source == "-" else file(source).read_bytes()
             lines = content.decode("utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as exc:
             raise UsageError(f"targets from {source!r} cannot be read: {exc}") from exc

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from engine.cli import cells, outbox_options, values
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
 
 
 def _add_purge_options(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_mutually_exclusive_group()
+    for kind, text in (
+        ("prefix", "targets are prefixes of URLs"),
+        ("regex", "targets are regular expressions"),
+        ("key", "targets are HOST/KEY, a surrogate key"),
+        ("host", "targets are whole hosts"),
+    ):
+        kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=text)
     option = parser.add_argument
     option("--soft", action="store_true", help="mark stale instead of dropping")
     option("--prefetch", action="store_true", help="fetch again after the purge")
@@ -56,14 +63,6 @@ def add_task_options(parser: argparse.ArgumentParser, *, is_purge: bool) -> None
     parser.set_defaults(kind="url", soft=False, prefetch=False, on_incapable=None, rebound=None)
     parser.set_defaults(verify=None, verify_url=None)
     if is_purge:
-        kinds = parser.add_mutually_exclusive_group()
-        for kind, text in (
-            ("prefix", "targets are prefixes of URLs"),
-            ("regex", "targets are regular expressions"),
-            ("key", "targets are HOST/KEY, a surrogate key"),
-            ("host", "targets are whole hosts"),
-        ):
-            kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=text)
         _add_purge_options(parser)
     option(
         "--literal", action="store_true", help="a URL that ends in * is meant so, and is no mistaken prefix"

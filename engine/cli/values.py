@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
-from typing import Final, NamedTuple
 
+from engine.base.tuples import NamedTuple
 from engine.cli.meant import did_you_mean
+
+TYPE_CHECKING = False  # see `engine.base.tuples`
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Final
 
 TIMEOUT_S: Final = 10.0  #: of an engine's answer, where nothing else is said
 PORT_MAX: Final = 65535
@@ -92,9 +96,16 @@ def port(text: str) -> int:
     return int(text)
 
 
+def file(text: str) -> Path:
+    """Return the path of a file of this machine."""
+    from pathlib import Path  # noqa: PLC0415 - brings urllib and ipaddress: commands without files start sooner
+
+    return Path(text)
+
+
 def path(text: str) -> str:
     """Return an absolute path that needs no quotes in any cache's configuration."""
-    absolute = str(Path(text).absolute())
+    absolute = str(file(text).absolute())
     if not re.fullmatch(r"[A-Za-z0-9/._-]+", absolute):
         raise argparse.ArgumentTypeError(
             f"{absolute!r}: use A-Z a-z 0-9 / . _ - for a path in a configuration"

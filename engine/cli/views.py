@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from engine._version import __built_at__, __revision__, __version__
 from engine.base import form
@@ -14,6 +13,7 @@ from engine.cli.leaves import LEAF_COLUMNS, REGION_COLUMNS, TASK_REGION_COLUMNS,
 from engine.cli.waiting import wait, what_was_absent, what_was_verified, why_waiting
 from engine.client.errors import RefusedError, UnreachableError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence

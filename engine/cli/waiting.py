@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from engine.cli.cells import rows_of
 from engine.client.errors import RefusedError, UnreachableError
 from engine.client.polls import POLL_FIRST_S, POLL_GROWTH, POLL_LAST_S, SETTLED
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

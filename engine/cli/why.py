@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
-
 from engine.cli.cells import PURGE_COLUMNS, WHY_COLUMNS
 from engine.cli.connect import connect
 from engine.cli.exits import DONE, FAILED
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import argparse
+    from typing import Any, Final
 
     from engine.cli.screen import Output
     from engine.client.bodies import Document

@@ -12,8 +12,8 @@ The names below are imported when they are used: a command line that starts need
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from engine.client.aio import AsyncClient
     from engine.client.answers import History, Share, Submitted, Task, Why

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
+from engine.base.tuples import NamedTuple
+
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 URL_DEFAULT = "http://127.0.0.1:9181"
+PORT_MAX = 65535
+_PLAIN = re.compile(r"(https?)://([a-z0-9._-]+)(?::([0-9]{1,5}))?((?:/[A-Za-z0-9._~-]+)*)/*")
 
 
 class Address(NamedTuple):
@@ -30,6 +32,17 @@ def address_of(url: str) -> Address:
     Raises:
         ValueError: it is none; the text says why.
     """
+    plain = _PLAIN.fullmatch(url)
+    if plain is None or int(plain[3] or 0) > PORT_MAX:
+        return _parted(url)
+    scheme, host, digits, prefix = plain.groups()
+    return Address(url, scheme == "https", host, int(digits) if digits else None, prefix)
+
+
+def _parted(url: str) -> Address:
+    """Do as `address_of` for any URL: what reads it brings as much as an eighth of a short command."""
+    from urllib.parse import urlsplit  # noqa: PLC0415 - as said
+
     parts = urlsplit(url)
     if "," in parts.netloc:
         raise ValueError(f"{url!r}: several engines are each an http(s)://HOST[:PORT], with commas between")
@@ -69,6 +82,8 @@ def token_of(token: str | None = None, *, file: str | os.PathLike[str] | None = 
         token = os.environ.get("PURGELINE_TOKEN") or None
         file = os.environ.get("PURGELINE_TOKEN_FILE")
     if token is None and file:
+        from pathlib import Path  # noqa: PLC0415 - few have a file
+
         try:
             token = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as exc:

@@ -7,10 +7,11 @@ which the engine answers the task it already has.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
+from engine.base.tuples import NamedTuple
 from engine.client.errors import RefusedError, UnreachableError, refusal_of
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

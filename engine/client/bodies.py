@@ -5,37 +5,38 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, TypedDict
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, TypedDict
 
-Document = dict[str, Any]  #: a JSON object of the engine
+    Document = dict[str, Any]  #: a JSON object of the engine
+
+    class TaskOptions(TypedDict, total=False):
+        """What a task may have beside its targets; docs/http.md says what each means."""
+
+        id: str
+        kind: str
+        soft: bool
+        prefetch: bool
+        layers: Sequence[str]
+        nodes: Sequence[str]
+        callback: str
+        due_s: float
+        on_incapable: str
+        rebound_s: float
+        start_at: float
+        verify: bool | Mapping[str, Any]
+        literal: bool
+        confirm: bool
+
 
 TARGETS_MAX = 10_000  #: targets one task may have
 BODY_MAX_BYTES = 8 * 1024 * 1024
 BODY_SPARE_BYTES = 16 * 1024  #: of a body, for what is not targets
 IDS = "1-64 of A-Z a-z 0-9 . _ -"
 LINES_MAX = 1000  #: tasks that one request hands in
-
-
-class TaskOptions(TypedDict, total=False):
-    """What a task may have beside its targets; docs/http.md says what each means."""
-
-    id: str
-    kind: str
-    soft: bool
-    prefetch: bool
-    layers: Sequence[str]
-    nodes: Sequence[str]
-    callback: str
-    due_s: float
-    on_incapable: str
-    rebound_s: float
-    start_at: float
-    verify: bool | Mapping[str, Any]
-    literal: bool
-    confirm: bool
 
 
 def split(targets: Sequence[str]) -> Iterator[Sequence[str]]:

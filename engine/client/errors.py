@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
 
 from engine.errors import EngineError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from email.message import Message
+    from typing import Any
 
 BUSY = frozenset({429, 502, 503, 504})
 
@@ -111,10 +112,7 @@ def refusal_in(document: object, *, status: int, headers: Mapping[str, str] | Me
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirections
         detail = f"redirected to {headers.get('location', 'nowhere')}; name that address as the engine's"
     else:
-        from http.client import responses  # noqa: PLC0415 - brings what no start should wait for
-
-        name = responses.get(status, "no success")
-        detail = problem.get("detail") or problem.get("title") or f"the engine answered: {name}"
+        detail = problem.get("detail") or problem.get("title") or f"the engine answered: {_name_of(status)}"
     return RefusedError(
         status,
         str(detail),
@@ -122,6 +120,12 @@ def refusal_in(document: object, *, status: int, headers: Mapping[str, str] | Me
         field=str(problem.get("field", "")),
         problem=problem,
     )
+
+
+def _name_of(status: int) -> str:
+    from http.client import responses  # noqa: PLC0415 - brings what no start should wait for
+
+    return responses.get(status, "no success")
 
 
 def _retry_after_s(value: str | None) -> float | None:

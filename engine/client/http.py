@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Self
 
 from engine.client.attempts import Answer, Attempts, Call, Patience
 from engine.client.connection import Connection, Timeouts
 from engine.client.engines import Engines
 from engine.client.errors import UnreachableError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
-    from typing import TypeVar
+    from typing import Self, TypeVar
 
     from engine.client.address import Address
     from engine.client.operations import Operation

@@ -7,14 +7,14 @@ was asked for. `http` and `aio` run operations alike. What an engine does not an
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode
 
 from engine.client.attempts import Answer, Call
 from engine.client.errors import RefusedError, UnreachableError, refusal_in
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
+    from typing import Any, TypeVar
 
     from engine.client.bodies import Document
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_MAX = 1000  #: tasks asked for at once
 NDJSON = "application/x-ndjson"
+_UNQUOTED = dict.fromkeys(map(ord, "._-~"), "0")  #: beside letters and digits, as RFC 3986 has it
 
 
 def submit(body: bytes) -> Operation[Document]:
@@ -51,20 +52,20 @@ def cancel(task_id: str) -> Operation[Document]:
 
 def why(url: str) -> Operation[Document]:
     """Return what every node serves of a URL, and why."""
-    answer = yield Call("GET", f"/v1/engine/why?{urlencode({'url': url})}")
+    answer = yield Call("GET", f"/v1/engine/why?{query({'url': url})}")
     document = object_of(answer)
     rows_of(answer, document, "nodes")
     return document
 
 
-def history(query: Mapping[str, Any], *, limit: int) -> Operation[Document]:
-    """Return up to *limit* tasks that *query* asks the history for, over as many pages as that takes."""
+def history(filters: Mapping[str, Any], *, limit: int) -> Operation[Document]:
+    """Return up to *limit* tasks that *filters* ask the history for, over as many pages as that takes."""
     listed: list[Document] = []
     incomplete = ""
-    asked = dict(query)
+    asked = dict(filters)
     while True:
         asked["limit"] = min(limit - len(listed), PAGE_MAX)
-        answer = yield Call("GET", f"/v1/engine/history?{urlencode(asked)}")
+        answer = yield Call("GET", f"/v1/engine/history?{query(asked)}")
         page = object_of(answer)
         listed += rows_of(answer, page, "tasks")
         incomplete = incomplete or str(page.get("incomplete") or "")
@@ -80,7 +81,23 @@ def history(query: Mapping[str, Any], *, limit: int) -> Operation[Document]:
 
 def task_path(task_id: str) -> str:
     """Return the path of a task."""
-    return f"/v1/engine/task/{quote(task_id, safe='')}"
+    return f"/v1/engine/task/{quoted(task_id)}"
+
+
+def query(fields: Mapping[str, Any]) -> str:
+    """Return fields as a query."""
+    from urllib.parse import urlencode  # noqa: PLC0415 - few questions have one
+
+    return urlencode(fields)
+
+
+def quoted(segment: str) -> str:
+    """Return a name as a segment of a path."""
+    if segment.isascii() and segment.translate(_UNQUOTED).isalnum():
+        return segment
+    from urllib.parse import quote  # noqa: PLC0415 - few names need it
+
+    return quote(segment, safe="")
 
 
 def object_of(answer: Answer) -> Document:

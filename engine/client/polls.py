@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from engine.client.errors import StillRunningError
 
+TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable
 

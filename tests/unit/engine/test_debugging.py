@@ -4,9 +4,9 @@ import asyncio
 import gc
 import inspect
 import json
+from typing import Any
 
 from engine.cli import profile_formats
-from engine.client.bodies import Document
 from engine.debugging import coroutines, heap
 from engine.debugging.collector import Pauses, pass_of, watching
 from engine.debugging.masking import escaped, head_lines
@@ -108,7 +108,7 @@ def test_of_two_looks_what_grew_most_comes_first() -> None:
     assert [row.type for row in heap.types_of(after, None, 1)] == ["str"]
 
 
-def _profile(*stacks: tuple[str, str, int, list[str]]) -> Document:
+def _profile(*stacks: tuple[str, str, int, list[str]]) -> dict[str, Any]:
     rows = [{"thread": t, "state": s, "count": c, "frames": f} for t, s, c, f in stacks]
     return {"workers": [{"worker": "0.1", "seconds": 2.0, "samples": 200, "stacks": rows}], "troubles": []}
 

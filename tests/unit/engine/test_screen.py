@@ -77,7 +77,7 @@ def test_a_pipe_has_unix_seconds_and_human_has_a_table_with_local_times(
         *time.strftime("%m-%d %H:%M:%S", time.localtime(86400.5)).split(),
         "-",
     ]
-    monkeypatch.setattr(screen, "find_spec", lambda _name: None)
+    monkeypatch.setattr(screen, "_has_rich", lambda: False)
     Output(as_json=False, is_human=True).documents(rows, ("id", "until", "by"))
     assert lines() == [f"s1\t{time.strftime('%m-%d %H:%M:%S', time.localtime(86400.5))}\t-"]
 

@@ -4,7 +4,8 @@ Costs are CPU time of the engine for a unit, saver thread included, so a machine
 foretold from one with few. For nodes `fleet` answers, which costs next to nothing; subtasks wait for a
 Varnish that is stopped, and go when it goes on; workers take tasks from 64 connections. At the end stands
 what a million purges cost, and a month at the price of a core's hour that ``--core-hour`` gives. It writes
-JSON and a chart, and takes some ten minutes.
+JSON after each part, and a chart, and takes some ten minutes. What fails is told, and the other parts are
+measured all the same; sizes that the machine has no memory for are left out.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import uvloop
 
 from release.lab.caches import Cache
 from tests.benchmarks import report
-from tests.benchmarks.costs import Costs, lines_of, measured
+from tests.benchmarks.costs import lines_of, measured
 from tests.benchmarks.figures import Side
 from tests.benchmarks.fleet import fleet
 from tests.benchmarks.harness import HOST, Bench, Clock, bench, load, rss, wait_until_idle
@@ -33,6 +34,8 @@ NODES = (1, 10, 100, 1000)
 SUBTASKS = (1_000, 10_000, 100_000, 1_000_000, 3_000_000, 10_000_000)
 WORKERS = (1, 2, 4, 8, 16)
 OF_A_TASK = 10_000  #: subtasks
+A_SUBTASK_BYTES = 600  #: that one which waits may take at most, here and in the cache
+SPARE_BYTES = 2**29  #: of memory, for everything else
 IDLE_S = 10.0
 
 
@@ -94,9 +97,23 @@ def subtasks(made: Bench, sizes: Sequence[int]) -> Iterator[Point]:
     settings = {"live_subtasks_max": 2 * max(sizes), "request_timeout_s": 3600, "due_s": 3600}
     with made.cache() as cache:
         for size in sizes:
+            if not fits(size, free_bytes()):
+                print(f"left out: {size:,} subtasks, this machine has too little memory free", flush=True)
+                continue
             turns = max(1, 100_000 // size // (10 if made.is_quick else 1))
             with made.engine(node_table(cache, name="edge-1"), **settings) as engine:
                 yield _waited(engine, cache, size=size, turns=turns)
+
+
+def fits(size: int, free: int) -> bool:
+    """Tell whether so many subtasks can wait in this memory."""
+    return size * A_SUBTASK_BYTES + SPARE_BYTES <= free
+
+
+def free_bytes() -> int:
+    """Return how much memory programs can still take."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
 
 
 def _waited(engine: EngineProcess, cache: Cache, *, size: int, turns: int) -> Point:
@@ -155,7 +172,7 @@ def table(name: str, points: Sequence[Point]) -> list[str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, print, write and draw."""
+    """Measure, print, write and draw; 1 when something could not be measured."""
     parser = argparse.ArgumentParser(prog="tests.benchmarks.growth", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it works, no figures")
     parser.add_argument("--core-hour", type=float, default=0.04, help="price of an hour of a core (0.04)")
@@ -164,22 +181,40 @@ def main(argv: Sequence[str]) -> int:
     uvloop.install()
     machine = report.environment()
     print(machine, flush=True)
-    found: dict[str, Any] = {"machine": machine}
+    found: dict[str, Any] = {"machine": machine, "failed": {}}
     with bench(is_quick=args.quick) as made:
-        parts = {
+        parts: dict[str, Callable[[], Any]] = {
             "nodes": functools.partial(nodes, made, NODES[:3] if args.quick else NODES),
             "subtasks": functools.partial(subtasks, made, SUBTASKS[:3] if args.quick else SUBTASKS),
             "workers": functools.partial(workers, made, WORKERS[:2] if args.quick else WORKERS),
+            "costs": functools.partial(measured, made),
         }
         for name, part in parts.items():
-            found[name] = list(part())
-            print("\n".join(table(name, found[name])), flush=True)
-        costs: Costs = measured(made)
-        found |= {"costs": costs, "compiled": made.compiled}
-    args.out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-    print("\n".join(lines_of(costs, core_hour=args.core_hour)))
+            _measure(name, part, found)
+            found["compiled"] = made.compiled
+            args.out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    if (costs := found.get("costs")) is not None:
+        print("\n".join(lines_of(costs, core_hour=args.core_hour)))
     print(f"compiled: {str(found['compiled']).lower()}; {args.out}, {report.chart(args.out, 'growth')}")
-    return 0
+    for name, why in found["failed"].items():
+        print(f"failed: {name}: {why}")
+    return 1 if found["failed"] else 0
+
+
+def _measure(name: str, part: Callable[[], Any], found: dict[str, Any]) -> None:
+    """Put what a part comes to into *found*, as far as it gets."""
+    try:
+        if name == "costs":
+            found[name] = part()
+            return
+        found[name] = []
+        for point in part():
+            head, line = table(name, [point])
+            print(line if found[name] else f"{head}\n{line}", flush=True)
+            found[name].append(point)
+    except Exception as exc:  # noqa: BLE001 - the other parts are worth having
+        found["failed"][name] = f"{type(exc).__name__}: {exc}"
+        print(f"failed: {name}: {found['failed'][name]}", flush=True)
 
 
 if __name__ == "__main__":

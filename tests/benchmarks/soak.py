@@ -44,30 +44,35 @@ class Sampler:
     def __init__(self, engine: EngineProcess, *, every_s: float) -> None:
         self._every_s = every_s
         self.samples: list[dict[str, float]] = []
+        self.failed: list[str] = []  #: requests, or whole samples, that went wrong
         self.over = threading.Event()
         self.began = time.monotonic()
         self._engine = engine
 
     def run(self) -> None:
-        """Do so until `over` is set."""
-        count = counted(self._engine, "tasks_accepted")
+        """Do so until `over` is set; what goes wrong is noted, and the run goes on."""
+        count, at = counted(self._engine, "tasks_accepted"), time.monotonic()
         while not self.over.is_set():
-            until = time.monotonic() + self._every_s
-            took = sorted(self._probe(until))
-            now = counted(self._engine, "tasks_accepted")
-            self.samples.append(
-                {
-                    "at_s": round(time.monotonic() - self.began, 1),
-                    "rss_mib": rss(self._engine.pid) / 2**20,
-                    "descriptors": len(list(Path(f"/proc/{self._engine.pid}/fd").iterdir())),
-                    "threads": len(list(Path(f"/proc/{self._engine.pid}/task").iterdir())),
-                    "p50_ms": took[len(took) // 2] * 1000,
-                    "p99_ms": took[len(took) * 99 // 100] * 1000,
-                    "tasks_s": (now - count) / self._every_s,
-                    "delayed": sum(node["delayed"] for node in self._engine.get("/v1/engine/nodes")["nodes"]),
-                }
-            )
-            count = now
+            try:
+                took = sorted(self._probe(time.monotonic() + self._every_s))
+                now, then = counted(self._engine, "tasks_accepted"), time.monotonic()
+                self.samples.append(self._sample(took) | {"tasks_s": (now - count) / (then - at)})
+                count, at = now, then
+            except (OSError, http.client.HTTPException, AssertionError, RuntimeError) as exc:
+                self.failed.append(f"{time.monotonic() - self.began:.0f} s: {type(exc).__name__}: {exc}")
+                self.over.wait(self._every_s)
+
+    def _sample(self, took: Sequence[float]) -> dict[str, float]:
+        pid = self._engine.pid
+        return {
+            "at_s": round(time.monotonic() - self.began, 1),
+            "rss_mib": rss(pid) / 2**20,
+            "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+            "threads": len(list(Path(f"/proc/{pid}/task").iterdir())),
+            "p50_ms": took[len(took) // 2] * 1000,
+            "p99_ms": took[len(took) * 99 // 100] * 1000,
+            "delayed": sum(node["delayed"] for node in self._engine.get("/v1/engine/nodes")["nodes"]),
+        }
 
     def _probe(self, until: float) -> list[float]:
         connection = http.client.HTTPConnection("127.0.0.1", self._engine.port, timeout=30)
@@ -110,9 +115,9 @@ def soak(made: Bench, *, minutes: float, restarts: bool) -> dict[str, Any]:
             out = load.communicate()[0]
         sampler.over.set()
         sampling.result()
-        wait_until_idle(engine)
+        wait_until_idle(engine, timeout_s=600)
         counts = _counts(engine)
-    result = next(line for line in out.splitlines() if line.startswith("RESULT"))
+    result = next((line for line in out.splitlines() if line.startswith("RESULT")), "RESULT none")
     return {
         "peak_tasks_s": peak,
         "minutes": minutes,
@@ -120,6 +125,7 @@ def soak(made: Bench, *, minutes: float, restarts: bool) -> dict[str, Any]:
         "wrk": result.removeprefix("RESULT "),
         "counts": counts,
         "events": events,
+        "failed": sampler.failed,
         "samples": sampler.samples,
     }
 
@@ -209,6 +215,9 @@ def main(argv: Sequence[str]) -> int:
     with bench(is_quick=False) as made:
         found = soak(made, minutes=args.minutes, restarts=args.restarts)
     args.out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    if not found["samples"]:
+        print(f"no sample could be taken: {'; '.join(found['failed'][:3])}")
+        return 1
     flatness = judge(found["samples"], minutes=args.minutes)
     peak, restarts, counts = found["peak_tasks_s"], len(found["events"]), found["counts"]
     print(
@@ -224,8 +233,9 @@ def main(argv: Sequence[str]) -> int:
     print("plot:", report.chart(args.out, "soak"))
     is_good = counts["tasks_accepted"] == counts["tasks_done"] and not counts["tasks_failed"]
     is_good = is_good and " status=0 connect=0 read=0 write=0 timeout=0 " in found["wrk"]
+    is_good = is_good and not found["failed"]
     if not is_good:
-        print("tasks or requests failed")
+        print("tasks or requests failed", *found["failed"][:3], sep="; ")
     return 0 if is_good and all(one.is_flat for one in flatness) else 1
 
 

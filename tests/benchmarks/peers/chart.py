@@ -76,7 +76,10 @@ def growth(found: dict, out: Path) -> None:
     ]
     figure, all_axes = plt.subplots(2, len(panels), figsize=(11, 6), sharex="col")
     for (above, below), (name, title) in zip(all_axes.T, panels, strict=True):
-        points = found[name]
+        points = found.get(name) or []
+        above.set_title(title, fontsize=9)
+        if not points:  # it failed, or was left out
+            continue
         sizes = [one["size"] for one in points]
         above.plot(sizes, [one["cpu_us"] for one in points], marker="o", color="#2a7f4f")
         below.plot(sizes, [one["rss_bytes"] / 2**20 for one in points], marker="o", color="#7a7a7a")
@@ -88,7 +91,6 @@ def growth(found: dict, out: Path) -> None:
         else:
             above.set_ylim(bottom=0)
         below.set_ylim(bottom=0)
-        above.set_title(title, fontsize=9)
         below.set_ylabel("memory, MiB", fontsize=8)
         below.set_xlabel(f"live {name}" if name == "subtasks" else name, fontsize=9)
         for axes in (above, below):

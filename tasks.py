@@ -199,8 +199,14 @@ def bench(
         raise Exit(code=code)  # it has said why
 
 
-@task(positional=[], help={"compiled": "also run the unit tests of the hot modules compiled, as CI does"})
-def check(c: Context, compiled: bool = False) -> None:
+@task(
+    positional=[],
+    help={
+        "compiled": "also run the unit tests of the hot modules compiled, as CI does",
+        "pythons": "also import all, and run some tests, on every other Python that is here, as CI does",
+    },
+)
+def check(c: Context, compiled: bool = False, pythons: bool = False) -> None:
     """Check lint, format, types, imports, and that the hot modules compile: all at once, whichever fails."""
     checks = {
         "ruff check": ("ruff", "check", "."),
@@ -209,6 +215,8 @@ def check(c: Context, compiled: bool = False) -> None:
         "imports": ("lint-imports", "--no-logo"),
         "mypyc": ("python", "-m", "tests.compiling", *["--tests"] * compiled),
     }
+    if pythons:
+        checks["pythons"] = ("python", "-m", "tests.interpreters", "--quick")
     failed = []
     began = {name: begin(*args) for name, args in checks.items()}
     for name, process in began.items():

@@ -5,10 +5,14 @@ enough and have ``venv``. Each gets an environment of its own, ``.venv-3.N``, fi
 requirements-dev.lock. The types are checked for the newest Python that mypy knows, which needs no
 interpreter. What is declared is held together by tests/unit/test_declared_python.py. Free-threaded builds
 are named, and not used.
+
+``--quick``, which `./inv check --pythons` runs: all modules are imported, and of the tests those run that
+look at what differs between Pythons (`QUICK`), some seconds each.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -22,6 +26,18 @@ from release.settings import ROOT
 
 NEWEST: Final = 14  #: 3.N that types are checked for, and the last that is looked for
 OLDEST: Final = 11
+#: Every module imported; texts of the standard library, bytes, numbers, dates, tuples, the loop's timing,
+#: and types that msgspec reads.
+QUICK: Final = (
+    "tests/service/test_extras.py",
+    *(
+        f"tests/unit/engine/test_{name}.py"
+        for name in (
+            *("arguments", "config", "documents", "exchange", "openapi", "problems", "queue", "records"),
+            *("task_body", "timer", "tuples", "urls", "validate", "wire", "words"),
+        )
+    ),
+)
 _ASK: Final = (
     "import sys, sysconfig, venv, ensurepip; "
     "print(*sys.version_info[:3], int(bool(sysconfig.get_config_var('Py_GIL_DISABLED'))))"
@@ -80,6 +96,9 @@ def newest_of_each(found: list[Interpreter]) -> list[Interpreter]:
 
 def main() -> int:
     """Run the tests, say what was found, and return 1 when some fail."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="some tests alone, and no types")
+    is_quick = parser.parse_args().quick
     seen = [one for path in candidates(dict(os.environ)) if (one := look_at(path)) is not None]
     found = newest_of_each(seen)
     others = [one for one in found if one.minor != sys.version_info.minor and not one.is_free_threaded]
@@ -89,7 +108,7 @@ def main() -> int:
         print(f"not here: 3.{minor}", flush=True)
     failed = []
     types = [sys.executable, "-m", "mypy", f"--python-version=3.{NEWEST}", "engine", "release"]
-    if subprocess.run(types, cwd=ROOT, check=False).returncode:
+    if not is_quick and subprocess.run(types, cwd=ROOT, check=False).returncode:
         failed.append(f"types of 3.{NEWEST}")
     for one in others:
         name = f"3.{one.minor}"
@@ -99,18 +118,9 @@ def main() -> int:
             print(exc)
             failed.append(name)
             continue
-        print(f"{one}: the unit tests", flush=True)
-        tests = [
-            str(programs / "python"),
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            "2",
-            "-p",
-            "no:cacheprovider",
-            "tests/unit",
-        ]
+        print(f"{one}: {'some' if is_quick else 'the'} unit tests", flush=True)
+        chosen = ("-n", "0", *QUICK) if is_quick else ("-n", "2", "tests/unit")
+        tests = [str(programs / "python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
         if subprocess.run(tests, cwd=ROOT, check=False).returncode:
             failed.append(str(one))
     if failed:

@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from prometheus_client.metrics_core import Metric
 
 _BY_CONCERN: Final = ("paused", "down", "sick", "unproven", "catching_up", "refusing", "ready")
 _BY_WEIGHT: Final = ("none", "prober", "shape", "mark", "signature", "any")
@@ -144,6 +142,8 @@ def _weight(evidence: str) -> int:
 
 def metrics(pages: Sequence[str], *, is_shared: bool = False) -> bytes:
     """Return one Prometheus page of several, in text format 0.0.4; *is_shared*: they have one store."""
+    from prometheus_client import generate_latest  # noqa: PLC0415 - of no use to a start
+
     return generate_latest(_Collected(pages, _NOT_ADDED + _DELAYED if is_shared else _NOT_ADDED))
 
 
@@ -155,6 +155,9 @@ class _Collected:
         self._not_added = not_added
 
     def collect(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import Metric  # noqa: PLC0415 - as above
+        from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - as above
+
         families: dict[str, Metric] = {}
         sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = defaultdict(dict)
         for family in (family for page in self._pages for family in text_string_to_metric_families(page)):

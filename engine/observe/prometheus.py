@@ -1,4 +1,8 @@
-"""The Prometheus page: counters, gauges, histograms, the nodes and this process."""
+"""The Prometheus page: counters, gauges, histograms, the nodes and this process.
+
+`prometheus_client` brings two servers of HTTP. It is imported by the thread that makes the first page: a
+start does without.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,6 @@ from collections.abc import Mapping  # noqa: TC003 - msgspec resolves the annota
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
-from prometheus_client import ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from engine.observe.counters import COUNTERS, FURTHER_GAUGES, GAUGES, texts
 
@@ -143,10 +145,19 @@ class Scrape:
 
     def page(self) -> bytes:
         """Return the page, in Prometheus' text format 0.0.4."""
+        from prometheus_client import generate_latest  # noqa: PLC0415 - see above
+
         return generate_latest(self)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric; `generate_latest` takes this for a registry."""
+        from prometheus_client import ProcessCollector  # noqa: PLC0415 - as above
+        from prometheus_client.core import (  # noqa: PLC0415 - as above
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
         yield from ProcessCollector(registry=None).collect()
         yield _labelled("build_info", "What runs here", ["version", "revision", "python"], [(self._build, 1)])
         for name, text, value in self._counters:
@@ -161,13 +172,13 @@ class Scrape:
                 family.add_metric(label_values, histogram.buckets(), histogram.sum_s)
             yield family
         text = "Canaries whose purge was acked and that were served on"
-        yield _labelled("canary_stale", text, ["node", "kind"], self._stale, CounterMetricFamily)
+        yield _labelled("canary_stale", text, ["node", "kind"], self._stale, is_counter=True)
         text = "Canaries by what they showed"
-        yield _labelled("canaries", text, ["node", "state"], self._canaries, CounterMetricFamily)
+        yield _labelled("canaries", text, ["node", "state"], self._canaries, is_counter=True)
         text = "Answers to requests, by the door that they came in by"
-        yield _labelled("responses", text, ["door", "status"], self._responses, CounterMetricFamily)
+        yield _labelled("responses", text, ["door", "status"], self._responses, is_counter=True)
         text = "Datagrams that doors took, by what became of them"
-        yield _labelled("datagrams", text, ["outcome"], self._datagrams, CounterMetricFamily)
+        yield _labelled("datagrams", text, ["outcome"], self._datagrams, is_counter=True)
         yield from self._of_redis_doors()
         samples = [([node.node, node.layer, node.driver], node) for node in self._samples]
         for name, text in _NODE_VALUES.items():
@@ -175,8 +186,9 @@ class Scrape:
                 (labels, value) for labels, node in samples if (value := getattr(node, name)) is not None
             ]
             metric = re.sub("_s$", "_seconds", name)
-            kind = CounterMetricFamily if name in _NODE_COUNTERS else GaugeMetricFamily
-            yield _labelled(f"node_{metric}", text, ["node", "layer", "driver"], values, kind)
+            is_counter = name in _NODE_COUNTERS
+            labels = ["node", "layer", "driver"]
+            yield _labelled(f"node_{metric}", text, labels, values, is_counter=is_counter)
         yield from self._of_leaves()
 
     def _of_leaves(self) -> Iterator[Metric]:
@@ -203,7 +215,7 @@ class Scrape:
         place = ["redis", "source"]
         text = "What became of entries of streams, and of messages on channels"
         entries = self._redis_entries
-        yield _labelled("redis_door_entries", text, [*place, "outcome"], entries, CounterMetricFamily)
+        yield _labelled("redis_door_entries", text, [*place, "outcome"], entries, is_counter=True)
         for name, text in REDIS_DOOR_GAUGES.items():
             values = [(labels, each[name]) for labels, each in self._redis_doors if name in each]
             yield _labelled(f"redis_door_{name}", text, place, values)
@@ -242,8 +254,13 @@ def _labelled(
     text: str,
     labels: list[str],
     values: list[tuple[list[str], float]],
-    kind: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+    *,
+    is_counter: bool = False,
 ) -> Metric:
+    """Return a family with these values, of counters or of gauges."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415 - as above
+
+    kind = CounterMetricFamily if is_counter else GaugeMetricFamily
     family = kind(f"purgeline_{name}", text, labels=labels)
     for label_values, value in values:
         family.add_metric(label_values, value)

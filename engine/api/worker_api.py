@@ -80,7 +80,28 @@ def make_worker_app(
         body_max_bytes: longer bodies are refused.
     """
     app = web.Application(client_max_size=body_max_bytes)
-    routes: list[tuple[str, str, Handler]] = [
+    routes = _routes(
+        tasks, history, recalling, overview, rewinding=rewinding, debugging=debugging, silencing=silencing
+    )
+    for method, path, handler in routes:
+        app.router.add_route(method, path, _answering(handler, readiness, refuse))
+    app.router.add_get("/worker/recording", recording.here, allow_head=False)
+    app.router.add_get("/worker/debug/gc/trace", debugging.gc_trace_here, allow_head=False)
+    return app
+
+
+def _routes(
+    tasks: WorkerTasks,
+    history: HistoryRoutes,
+    recalling: Recalling,
+    overview: WorkerOverview,
+    *,
+    rewinding: Rewinding,
+    debugging: DebugRoutes,
+    silencing: SilenceRoutes,
+) -> list[tuple[str, str, Handler]]:
+    """Return method, path and handler of what is answered with a document."""
+    return [
         ("GET", "/readyz", overview.ready),
         ("GET", "/version", overview.version),
         ("POST", "/worker/task", tasks.submit),
@@ -104,11 +125,6 @@ def make_worker_app(
         ("GET", "/worker/debug/{look}", debugging.here),
         ("PUT", "/worker/log-format/{name}", overview.swap_log_format),
     ]
-    for method, path, handler in routes:
-        app.router.add_route(method, path, _answering(handler, readiness, refuse))
-    app.router.add_get("/worker/recording", recording.here, allow_head=False)
-    app.router.add_get("/worker/debug/gc/trace", debugging.gc_trace_here, allow_head=False)
-    return app
 
 
 def _answering(

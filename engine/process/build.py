@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from engine.api.overview import Overview
 from engine.api.readiness import Readiness
 from engine.base.buffers import BufferPool
 from engine.delivery.full_queues import rows_max_here
-from engine.delivery.left_rows import LeftBehind
 from engine.delivery.parts import Delivery, Surroundings, build_delivery
 from engine.errors import ConfigError
 from engine.intake.admission import Admission
@@ -28,25 +26,25 @@ from engine.nodes.inspection import places_above
 from engine.nodes.node import Node
 from engine.nodes.underway import link
 from engine.process.above import Above
+from engine.process.beside import make_housekeeping, make_joining, make_overview, make_replay
 from engine.process.board import make_elsewhere
 from engine.process.canaries import make_canaries
 from engine.process.core import make_core
 from engine.process.doors import Around, make_doors
 from engine.process.gauges import register_gauges
-from engine.process.housekeeping import Housekeeping
-from engine.process.interface import TaskAnswers, make_interface
+from engine.process.interface import make_interface
 from engine.process.node_orders import make_node_orders
 from engine.process.proof import Proof, make_guards, make_proof
 from engine.process.reports import StoreReports
 from engine.process.stores import EmbeddedStores
+from engine.process.task_answers import TaskAnswers
 from engine.process.tree import make_tree
-from engine.recovery.replay import Replay
 from engine.recovery.rows import ReplayRows
 from engine.saver.saver import Saver
 from engine.saver.sinks import Sinks
 
 if TYPE_CHECKING:
-    from engine.api.rewinding import Rewinding
+    from engine.api.overview import Overview
     from engine.cluster.cluster import Cluster
     from engine.config.tables import Config
     from engine.doors.ports import DoorPorts
@@ -54,9 +52,11 @@ if TYPE_CHECKING:
     from engine.observe.logs import Logs
     from engine.process.canaries import CanarySide
     from engine.process.core import Core
+    from engine.process.housekeeping import Housekeeping
     from engine.process.interface import Interface
     from engine.process.stores import Stores
     from engine.process.tree import Tree
+    from engine.recovery.replay import Replay
     from engine.workers.peers import Peers
 
 
@@ -98,30 +98,22 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     core = make_core(config, logs, peers)
     readiness = Readiness(core.savers)
     validator = _validator(core)
-    delivery = _delivery(core)
     replayed = asyncio.Event()
-    _connect(core, delivery, validator, replayed)
-    admission = _admission(core, delivery, validator, replayed)
-    stores = _stores(core, validator, has_predecessor=has_predecessor)
-    _close_rings(core, stores, admission, delivery)
+    delivery = _delivery(core)
+    admission, stores = _ringed(core, delivery, validator, replayed, has_predecessor=has_predecessor)
     proof = make_proof(core, make_guards(core), delivery.dispatch.layout)
     rows = ReplayRows(core.regions, delivery, validator, admission)
-    cluster = _cluster(core, stores, delivery, rows=rows, readiness=readiness)
+    cluster = make_joining(core, stores, delivery, rows=rows, readiness=readiness)
     canaries = make_canaries(core, delivery, stores, cluster)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
     tree = make_tree(core, tasks.signer)
     tasks.cancel.on_cancelled = tree.cancelled
-    overview = _overview(core, delivery, tasks.rewinding, cluster, canaries=canaries, proof=proof, tree=tree)
+    overview = make_overview(core, delivery, tasks, cluster, canaries=canaries, proof=proof, tree=tree)
     orders = make_node_orders(core, delivery, cluster, replayed)
+    above = Above(tree, delivery.endings.watchers, overview.all_delayed, overview.all_nodes)
+    origin = canaries.origin
     interface = make_interface(
-        core,
-        admission,
-        tasks,
-        orders,
-        overview=overview,
-        readiness=readiness,
-        origin=canaries.origin,
-        above=Above(tree, delivery.endings.watchers, overview.all_delayed, overview.all_nodes),
+        core, admission, tasks, orders, overview=overview, readiness=readiness, origin=origin, above=above
     )
     register_gauges(core, delivery, interface.gate, cluster)
     return Parts(
@@ -132,17 +124,28 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
         stores=stores,
         elsewhere=make_elsewhere(core),
         replayed=replayed,
-        replay=_replay(core, delivery, rows, replayed, has_predecessor=has_predecessor),
+        replay=make_replay(core, delivery, rows, replayed, has_predecessor=has_predecessor),
         cluster=cluster,
         readiness=readiness,
         overview=overview,
-        housekeeping=_housekeeping(core, delivery, cluster),
+        housekeeping=make_housekeeping(core, delivery, cluster),
         interface=interface,
         proof=proof,
         canaries=canaries,
         tree=tree,
         doors=make_doors(core, admission, delivery, interface, Around(tasks, stores, cluster, readiness)),
     )
+
+
+def _ringed(
+    core: Core, delivery: Delivery, validator: Validator, replayed: asyncio.Event, *, has_predecessor: bool
+) -> tuple[Admission, Stores]:
+    """Return what takes tasks, and what stores them, in their rings with the delivery."""
+    _connect(core, delivery, validator, replayed)
+    admission = _admission(core, delivery, validator, replayed)
+    stores = _stores(core, validator, has_predecessor=has_predecessor)
+    _close_rings(core, stores, admission, delivery)
+    return admission, stores
 
 
 def _connect(core: Core, delivery: Delivery, validator: Validator, replayed: asyncio.Event) -> None:
@@ -155,31 +158,6 @@ def _connect(core: Core, delivery: Delivery, validator: Validator, replayed: asy
     if core.task_peers is not None:
         core.task_peers.on_successor = delivery.redelivery.hold
         core.task_peers.on_successor_lost = replayed.clear
-
-
-def _overview(
-    core: Core,
-    delivery: Delivery,
-    rewinding: Rewinding,
-    cluster: Cluster | None,
-    *,
-    canaries: CanarySide,
-    proof: Proof,
-    tree: Tree,
-) -> Overview:
-    return Overview(
-        core.stats,
-        core.nodes,
-        delivery.queues,
-        core.logs,
-        left=LeftBehind(delivery.gone, delivery.queues, core.savers, core.reader),
-        canary=canaries.document,
-        rewinding=rewinding,
-        peers=core.peers,
-        cluster=cluster,
-        proof=proof.report,
-        below=tree.below,
-    )
 
 
 # From the body of a request to the nodes
@@ -302,47 +280,3 @@ def _fill_nodes(core: Core, delivery: Delivery) -> None:
         except OSError as exc:
             raise ConfigError(f"node {node.name!r}: ca_file: {exc}") from exc
     link(core.nodes)
-
-
-# Beside the way of a task
-
-
-def _replay(
-    core: Core, delivery: Delivery, rows: ReplayRows, replayed: asyncio.Event, *, has_predecessor: bool
-) -> Replay:
-    return Replay(
-        rows,
-        core.savers,
-        core.reader,
-        delivery,
-        nodes=core.nodes,
-        callbacks=core.callbacks,
-        replayed=replayed,
-        has_peers=core.task_peers is not None,
-        has_predecessor=has_predecessor and not core.is_shared,
-    )
-
-
-def _cluster(
-    core: Core, stores: Stores, delivery: Delivery, *, rows: ReplayRows, readiness: Readiness
-) -> Cluster | None:
-    if not core.is_shared:
-        return None
-    from engine.process.shared_store import SharedStore, make_cluster  # noqa: PLC0415 - see `_stores`
-
-    assert isinstance(stores, SharedStore)
-    return make_cluster(stores, core, delivery, rows=rows, is_draining=lambda: readiness.is_draining)
-
-
-def _housekeeping(core: Core, delivery: Delivery, cluster: Cluster | None) -> Housekeeping:
-    return Housekeeping(
-        core.savers,
-        core.regions,
-        (core.timer, core.dues),
-        backlog=lambda: delivery.load.live + delivery.queues.total(),
-        may_forget=lambda: cluster is None or cluster.leads(),
-        retention_s=core.config.engine.retention_days * 86400,
-        now=core.clock.now,
-        sweep=delivery.sweep,
-        on_alert=core.on_alert,
-    )

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from engine.intake.admission import Admission
     from engine.intake.auth import Auth
     from engine.process.core import Core
-    from engine.process.interface import Interface, TaskAnswers
+    from engine.process.interface import Interface
     from engine.process.stores import Stores
+    from engine.process.task_answers import TaskAnswers
 
 
 class Around(NamedTuple):

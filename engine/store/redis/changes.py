@@ -140,12 +140,22 @@ class DocumentChanges:
                 self.command(task_id, old[task_id], document, rows, frees=frees, drops_behind=drops_behind)
             )
             asked.append((task_id, document))
-        changed_meanwhile: dict[str, list[Delivered]] = {}
         then = self._late([one for task_id, _ in asked for one in by_task[task_id]], history)
         replies = self._link.run([*history, *commands], is_write=True, waits=False)
         for place, note in then:
             note(replies[place])
-        replies = replies[len(history) :]
+        return self._told(asked, replies[len(history) :], by_task, done, errors)
+
+    def _told(
+        self,
+        asked: Sequence[tuple[str, dict[str, Any] | None]],
+        replies: Sequence[Any],
+        by_task: dict[str, list[Delivered]],
+        done: Committed,
+        errors: dict[str, StoreError],
+    ) -> dict[str, list[Delivered]]:
+        """Note what became of each document; return those that were changed meanwhile."""
+        changed_meanwhile: dict[str, list[Delivered]] = {}
         for (task_id, document), reply in zip(asked, replies, strict=True):
             if isinstance(reply, StoreError):
                 errors[task_id] = reply

@@ -97,6 +97,7 @@ class TreeRoutes:
             takes=Cancel,
             answers={200: Cancelled},
             errors={409: "as of what is handed down"},
+            name="cancel_handed_down",
         ),
     )
 

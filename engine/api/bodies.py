@@ -38,8 +38,12 @@ class Bodies:
             raise RequestError(415, f"content-type: takes application/json, not {content_type[:80]!r}")
         return await self.read_any(request)
 
-    async def read_any(self, request: web.Request) -> bytes:
+    async def read_any(self, request: web.Request, *, slowest: int = 0) -> bytes:
         """Return the body of a request, of whatever type.
+
+        Args:
+            request: of a client.
+            slowest: bytes a second by which a long body has more time than ``body_timeout_s``; 0: it has not.
 
         Raises:
             RequestError: 415 it is compressed, 413 it is too large, 400 it cannot be read.
@@ -56,7 +60,8 @@ class Bodies:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # the response has not begun
         try:
-            async with lane.reading_body(self._timeout_s):
+            more_s = (request.content_length or 0) / slowest if slowest else 0.0
+            async with lane.reading_body(self._timeout_s + more_s):
                 return await request.read()
         except (EngineError, web.HTTPException):
             raise

@@ -13,10 +13,11 @@ from engine.errors import EngineError
 from engine.tasks.words import Outcome
 from engine.tree.link import LinkError, RefusedError
 from engine.tree.questions import Questions
+from engine.tree.reading import lines_of
 from engine.tree.seal import SealError
 from engine.tree.settling import Settling
 from engine.tree.taking_back import TakingBack
-from engine.tree.words import BODY_BYTES, LINES_MAX, TASKS, decode_line
+from engine.tree.words import BODY_BYTES, LINES_MAX, TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,14 +201,10 @@ class Desk:
         body = b"\n".join([piece.body for piece in batch]) + b"\n"
         self._stats.tree_requests += 1
         said = await self._link.post(TASKS, body, path=path)
-        lines = said.body.splitlines()
-        if len(lines) != len(batch):
-            raise LinkError(
-                f"{self._node.config.url} answered {len(lines)} of {len(batch)} tasks", is_sick=True
-            )
+        lines = lines_of(said.body, len(batch), self._node.config.url)
         self._node.health.answered()
         for piece, line in zip(batch, lines, strict=True):
-            self._handed_down(piece, decode_line(line))
+            self._handed_down(piece, line)
         self._go_on()
 
     def _handed_down(self, piece: Piece, said: Line) -> None:

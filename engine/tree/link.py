@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 import msgspec
@@ -11,6 +12,7 @@ from yarl import URL
 
 from engine.errors import NodeError
 from engine.nodes.address import address_of
+from engine.tree.pace import Pace
 from engine.tree.seal import Asked
 from engine.tree.words import (
     ABOVE,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 NONCE: Final = "Purgeline-Nonce"
 _CONNECTIONS: Final = 16
+_SHORT_BYTES: Final = 64 * 1024  #: a body that is written at once
 _SHOWN: Final = 300
 _OK: Final = 200
 _REFUSED: Final = 400
@@ -131,7 +134,10 @@ class Link:
             SealError: nothing shows that the child answered.
         """
         headers = {"Content-Type": TYPES[where]}
-        said = await self._send("POST", where, body, headers, path=path, within_s=self._timeout_s + wait_s)
+        within_s = self._timeout_s + wait_s
+        said = await self._send(
+            "POST", where, body, headers, path=path, within_s=within_s, takes_its_time=True
+        )
         if said.status != _OK:
             raise self._error(where, said.status, said.body)
         self._check(said)
@@ -194,25 +200,34 @@ class Link:
         path: str,
         within_s: float,
         most: int = ANSWER_MAX_BYTES,
+        takes_its_time: bool = False,
     ) -> _Said:
+        """Send a request; one that *takes_its_time* may last longer, as long as bytes pass."""
         nonce = secrets.token_hex(16)
         if path:
             headers |= {NONCE: nonce, PATH: path, VERSION_HEADER: str(VERSION)}
         if path and (above := self.above()):
             headers[ABOVE] = above
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s)
+        data: Any = body or None
         try:
-            timeout = aiohttp.ClientTimeout(total=within_s, sock_connect=self._connect_timeout_s)
-            async with self._open().request(
-                method,
-                URL(self._url + where, encoded=True),
-                data=body or None,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-                ssl=self._tls or True,
-                server_hostname=self._server_name if self._tls else None,
-            ) as response:
-                said = await self._read(response, most)
+            async with asyncio.timeout(within_s) as limit:
+                pace = Pace(limit, within_s) if takes_its_time else None
+                if pace is not None and len(body) > _SHORT_BYTES:
+                    headers["Content-Length"] = str(len(body))
+                    data = pace.parts(body)
+                response = await self._open().request(
+                    method,
+                    URL(self._url + where, encoded=True),
+                    data=data,
+                    headers=headers,
+                    timeout=timeout,
+                    allow_redirects=False,
+                    ssl=self._tls or True,
+                    server_hostname=self._server_name if self._tls else None,
+                )
+                async with response:
+                    said = await self._read(response, most, pace)
                 got = response.headers
                 asked = Asked(nonce, method, where, body)
                 return _Said(response.status, said, asked, got.get(KEY, ""), got.get(SIGNATURE, ""))
@@ -228,7 +243,7 @@ class Link:
             reason = str(exc) or type(exc).__name__
             raise LinkError(f"{self._url} cannot be asked: {reason}", is_sick=False) from exc
 
-    async def _read(self, response: aiohttp.ClientResponse, most: int) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, most: int, pace: Pace | None) -> bytes:
         """Return a body; one that is too long is not waited for."""
         parts: list[bytes] = []
         left = most
@@ -238,6 +253,8 @@ class Link:
                 response.close()
                 raise LinkError(f"{self._url} answers with more than {most // 2**20} MiB", is_sick=True)
             parts.append(part)
+            if pace is not None:
+                pace.read(len(part))
         return b"".join(parts)
 
     def _error(self, where: str, status: int, body: bytes) -> NodeError:

@@ -19,8 +19,9 @@ from loguru import logger
 from engine.base.background import Background
 from engine.errors import EngineError
 from engine.tree.link import LinkError
+from engine.tree.reading import answer_of
 from engine.tree.seal import SealError
-from engine.tree.words import ASK, IDS_MAX, VERSION, Answer, Question
+from engine.tree.words import ASK, IDS_MAX, VERSION, Question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +41,6 @@ _LOOK_S: Final = 1.0  #: between two looks at what the child holds
 _HELD_PAUSE_S: Final = 0.5  #: between two questions about rows of which most are held
 
 _encode = msgspec.json.encode
-_decode: Final = msgspec.json.Decoder(Answer).decode
 
 
 class Acts(Protocol):
@@ -182,7 +182,7 @@ class Questions:
             await asyncio.sleep(_LOOK_S)
         except Exception as exc:  # noqa: BLE001 - purges must not wait for it without a word
             logger.opt(exception=exc).error("asking {} failed", self._node.name)
-            self._node.failed(f"its answer cannot be read: {exc!r}", is_sick=True)
+            self._node.failed(f"asking it failed here: {exc!r}", is_sick=True)
             await asyncio.sleep(_LOOK_S)
         finally:
             for piece in pieces:
@@ -193,7 +193,7 @@ class Questions:
         self._stats.tree_questions += 1
         path = await self._place.path_of("")
         said = await self._link.post(ASK, _encode(question), path=path, wait_s=wait_s)
-        answer = _decode(said.body)
+        answer = answer_of(said.body, self._node.config.url)
         self._node.health.answered()
         self.note_version(answer.version)
         by_id = {piece.id: piece for piece in pieces if not piece.is_over}

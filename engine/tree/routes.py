@@ -20,6 +20,7 @@ from engine.intake.task_body import ID, TaskBody
 from engine.tasks.by_target import DOOR
 from engine.tasks.document_types import TaskDocument
 from engine.tree.link import NONCE
+from engine.tree.pace import SLOWEST
 from engine.tree.seal import NONCE_MAX
 from engine.tree.sealing import check_path, is_nonce, signature_of
 from engine.tree.words import (
@@ -127,7 +128,7 @@ class TreeRoutes:
         """Take tasks in that are handed down."""
         nonce, path = await self._head(request)
         client = self._client(request, path)
-        body = await self._bodies.read_any(request)
+        body = await self._bodies.read_any(request, slowest=SLOWEST)
         reply = await reply_to(partial(self._admission.submit_lines, body, client))
         self._admission.stats.tree_taken += reply.body.count(b'"state":"accepted"')
         if reply.status != 200:  # noqa: PLR2004 - HTTP

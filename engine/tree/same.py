@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from engine.tasks.by_region import of_task
+from engine.tasks.words import FINAL_STATES
 
 if TYPE_CHECKING:
     from engine.tree.piece import Piece
@@ -36,7 +37,8 @@ class Same:
         digest = self._held.get(piece.id, "") or piece.stored_digest
         if digest:
             return report.digest != digest
-        return not report.at_work and (not report.name or report.name != piece.name)
+        is_told = not report.at_work or report.state in FINAL_STATES or report.acked >= report.total
+        return is_told and (not report.name or report.name != piece.name)
 
     def note_held(self, piece: Piece) -> None:
         """Remember a piece of which rows will be asked for by its id."""

@@ -1,10 +1,11 @@
 """Runs plans of random faults for longer: ``python -m tests.model --minutes 10``.
 
 Prints the seed of each round and what it consisted of, and what a run that broke a rule said with its plan;
-``--seed`` begins there. With ``--processes`` the engine is real processes, and time is real; with ``--redis``
-two engines on one Redis; with ``--redis single``, ``sentinel`` or ``cluster`` three on that, and everything
-between them fails: see `tests.model.fleet`. ``--broken`` shows that each rule that is broken on purpose is
-found, and when.
+``--seed`` begins there. With ``--processes`` the engine is real processes, and time is real; with
+``--redis`` two engines on one Redis; with ``--redis single``, ``sentinel`` or ``cluster`` three on that,
+and everything between them fails: see `tests.model.fleet`; with ``--tree`` thirteen engines and nine real
+caches, and with ``--cut`` a region of them is cut off for so many seconds: see `tests.model.tree`.
+``--broken`` shows that each rule that is broken on purpose is found, and when.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from tests.model.fleet.broken import BROKEN as RULES
 from tests.model.fleet.network import is_inside
 from tests.model.plans import FAULTS
 from tests.model.search import ProcessRuns, Runs, VirtualRuns, search
+from tests.model.tree import rounds as tree
+from tests.model.tree.timetable import FAULTS as TREE_FAULTS
 
 _BROKEN_RUNS: Final = 1000  #: until a broken rule has to be found
 
@@ -41,13 +44,15 @@ def main(args: list[str] | None = None) -> int:
         const="pair",
         help="on a real Redis: a pair of engines, or three on a network of their own",
     )
+    parser.add_argument("--tree", action="store_true", help="a root, regions, and engines with real caches")
+    parser.add_argument("--cut", type=float, default=0.0, help="of a tree: a region, for so many seconds")
     parser.add_argument("--old", help="revision of the engines that run beside (default: the last release)")
     parser.add_argument("--checkout", type=Path, help=argparse.SUPPRESS)  # of that revision, with its .venv
     parser.add_argument("--broken", action="store_true", help="break each rule, and find that")
     parser.add_argument("--rules", help="which are broken, of those between engines (default: all)")
     asked = parser.parse_args(args)
     is_fleet = asked.redis not in {None, "pair"}
-    known = timetable.FAULTS if is_fleet else FAULTS
+    known = {*TREE_FAULTS, "none"} if asked.tree else timetable.FAULTS if is_fleet else FAULTS
     faults = frozenset(asked.faults.split(",")) if asked.faults else known
     if unknown := sorted({*(asked.rules or "").split(",")} - {"", *RULES}):
         parser.error(f"--rules: {', '.join(unknown)}: takes {', '.join(RULES)}")
@@ -60,6 +65,8 @@ def main(args: list[str] | None = None) -> int:
             os.environ | {"PYTHONHASHSEED": "0"},
         )
     number = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
+    if asked.tree:
+        return _on_a_tree(asked, faults, number)
     if is_fleet:
         return _on_a_fleet(asked, faults, number)
     if asked.broken:
@@ -80,6 +87,14 @@ def _on_a_fleet(asked: argparse.Namespace, faults: frozenset[str], number: int) 
         )
     rules = asked.rules.split(",") if asked.rules else rounds.rules_of(asked.redis)
     return rounds.find_broken(asked.redis, rules, number=1 if asked.seed is None else number)
+
+
+def _on_a_tree(asked: argparse.Namespace, faults: frozenset[str], number: int) -> int:
+    if not is_inside():
+        return tree.begin([sys.executable, "-m", "tests.model", *sys.argv[1:]])
+    if asked.cut:
+        return tree.cut(asked.cut, number=number)
+    return tree.go_on(number=number, minutes=asked.minutes, faults=faults)
 
 
 def _go_on(runs: Runs, faults: frozenset[str], number: int, for_s: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,39 @@ def region_table(region: EngineProcess, *, name: str, layer: str = "edge", **ext
     return "[[node]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
 
 
-def engine_in(folder: Path, tables: str, *, name: str, **engine: Any) -> EngineProcess:
+def token_table(token: str) -> str:
+    """Return the tables of an engine that takes one token, for all that it has."""
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    scopes = json.dumps(["submit", "read", "admin"])
+    token = f'[[auth.tokens]]\nname = "root"\nsha256 = "{digest}"\nscopes = {scopes}\n'
+    return f'{token}[[site]]\nhost = "*.example.com"\n'
+
+
+class GuardedEngine(EngineProcess):
+    """An engine that is asked with a token."""
+
+    token = "secret"
+
+    def request(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        return super().request(
+            method, path, body, {"Authorization": f"Bearer {self.token}", **(headers or {})}
+        )
+
+
+def wait_known(engine: EngineProcess, task_id: str) -> None:
+    """Wait until an engine has a task."""
+    wait_until(lambda: engine.request("GET", f"/v1/engine/task/{task_id}")[0] == 200, what=task_id)
+
+
+def engine_in(
+    folder: Path, tables: str, *, name: str, kind: type[EngineProcess] = EngineProcess, **engine: Any
+) -> EngineProcess:
     """Return an engine with a folder of its own below *folder*, not started."""
     own = folder / name
     own.mkdir(parents=True, exist_ok=True)
-    return EngineProcess(own, tables, name=name, **engine)
+    return kind(own, tables, name=name, **engine)
 
 
 def wait_state(engine: EngineProcess, node: str, *states: str, timeout_s: float = 20) -> dict[str, Any]:

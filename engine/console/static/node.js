@@ -7,6 +7,7 @@ import {badge, button, count, duration, enc, facts, field, h, morph, number, rep
 const EVIDENCE = {
 	mark: "each answer bears the cache's own mark", shape: "the shape of its answers shows that they are its own",
 	prober: "probes show that it purges", any: "the configuration says that every 2xx counts", none: "nothing shows that it purges",
+	signature: "each answer is signed",
 }
 
 export function panel(node, live, close) {

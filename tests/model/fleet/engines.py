@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.rigs.redis_servers import Place
 
-TOKEN: Final = "of the model"
+TOKEN: Final = "of-the-model"
 TAKEOVER_S: Final = 3
 _PORT: Final = 9181
 _START_LIMIT_S: Final = 180.0  #: on cores that other work keeps busy
@@ -46,6 +46,7 @@ class FleetEngine(EngineProcess):
         store: keys of ``[store]``.
         is_apart: its processes are not seen by the others', as on another machine.
         broken: the rule that it breaks; empty: none.
+        engine: keys of ``[engine]`` that are others than those of `_ENGINE`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class FleetEngine(EngineProcess):
         *,
         is_apart: bool,
         broken: str = "",
+        **engine: object,
     ) -> None:
         folder.mkdir()
         self.name = name
@@ -70,26 +72,35 @@ class FleetEngine(EngineProcess):
         self._broken = broken
         spaces = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
         prefix = (*place.prefix, *(spaces if is_apart else ()))
-        super().__init__(folder, "", prefix=prefix, **_ENGINE, name=name, listen=f"{place.address}:{_PORT}")
+        keys = {**_ENGINE, **engine, "name": name, "listen": f"{place.address}:{_PORT}"}
+        super().__init__(folder, "", prefix=prefix, **keys)
         self.port = _PORT
 
     def __repr__(self) -> str:
         return f"<FleetEngine {self.name} at {self.address}>"
 
-    def prepare(self, nodes: Sequence[Mapping[str, Any]], *, drain_s: float, checkout: Path = ROOT) -> None:
+    def prepare(
+        self,
+        nodes: Sequence[Mapping[str, Any]],
+        *,
+        drain_s: float,
+        checkout: Path = ROOT,
+        token: str = TOKEN,
+    ) -> None:
         """Say what it is from its next start on.
 
         Args:
             nodes: of its configuration.
             drain_s: how long it may take to end.
             checkout: whose engine it is.
+            token: that it takes.
         """
         self.nodes = list(nodes)
         self._checkout = checkout
         tables = [f"drain_timeout_s = {drain_s}", "[store]"]
         tables += [f"{key} = {json.dumps(value)}" for key, value in self._store.items()]
         tables += ["[proof]", "evidence_interval_s = 1", "[[auth.tokens]]", 'name = "model"']
-        tables += [f'sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"']
+        tables += [f'sha256 = "{hashlib.sha256(token.encode()).hexdigest()}"']
         tables += ['scopes = ["submit", "read", "admin"]']
         for host in _SITES:
             tables += ["[[site]]", f'host = "{host}"']

@@ -103,6 +103,20 @@ class Network:
         """Let all packets pass."""
         self._change(list(self.cuts), is_cut=False)
 
+    def slow(self, name: str, rate: str) -> None:
+        """Let a host's packets pass at *rate* each way, such as ``64kbit``, with a queue of 400 ms."""
+        for line in self._ways(name):
+            _run("tc", *line.split(), "root", "tbf", "rate", rate, "burst", "4kb", "latency", "400ms")
+
+    def full_speed(self, name: str) -> None:
+        """Let them pass as fast as they come."""
+        for line in self._ways(name):
+            _run("tc", *line.replace("add", "del").split(), "root")
+
+    def _ways(self, name: str) -> tuple[str, str]:
+        number = self._addresses[name].rpartition(".")[2]
+        return f"-n {name} qdisc add dev eth0", f"qdisc add dev veth{number}"
+
     def _change(self, pairs: list[tuple[str, str]], *, is_cut: bool) -> None:
         ways = {way for a, b in pairs for way in ((a, b), (b, a)) if way[0] in self._hosts}
         by_host: dict[str, list[str]] = {}

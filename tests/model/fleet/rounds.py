@@ -51,7 +51,7 @@ def begin(argv: Sequence[str], old: str | None) -> int:
 
 def go_on(topology: str, *, number: int, minutes: float, faults: frozenset[str], old: Path | None) -> int:
     """Make rounds for so many minutes; return 0 when no rule was broken, otherwise 1."""
-    network, figures = _inside(), Figures()
+    network, figures = inside(), Figures()
     until = time.monotonic() + minutes * 60
     while (left_s := until - time.monotonic()) > 0:
         seconds = min(_STORM_S, max(_STORM_MIN_S, left_s * 0.6))
@@ -66,7 +66,8 @@ def go_on(topology: str, *, number: int, minutes: float, faults: frozenset[str],
     return 0
 
 
-def _inside() -> Network:
+def inside() -> Network:
+    """Return the network that this process runs in, which ends in order."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the first process of a name space ignores it
     return Network()
 
@@ -78,7 +79,7 @@ def rules_of(topology: str) -> list[str]:
 
 def find_broken(topology: str, rules: Sequence[str], *, number: int) -> int:
     """Break each of *rules*, and find that; return how many were not found."""
-    network, missed = _inside(), 0
+    network, missed = inside(), 0
     for name in rules:
         broken = BROKEN[name]
         found: list[str] = []
@@ -123,7 +124,7 @@ def one(
             try:
                 storm = asyncio.run(run())
             except BaseException:
-                print(f"the logs are kept: {_kept(folder, number)}", flush=True)
+                print(f"the logs are kept: {kept(folder, number)}", flush=True)
                 raise
             found = storm.rules.found
             figures.violations += len(found)
@@ -132,14 +133,15 @@ def one(
                 (folder / "broken").write_text("\n".join(found))
                 for what in sorted(found, key=lambda what: "was never" not in what)[:_SHOWN]:
                     print(f"seed {number}: {what}\n")
-                print(f"{servers.try_to_tell()}\nthe logs are kept: {_kept(folder, number)}", flush=True)
+                print(f"{servers.try_to_tell()}\nthe logs are kept: {kept(folder, number)}", flush=True)
             elif figures.again["unexplained"]:
                 print(*[line for line in storm.trace if "unexplained" in line][:_SHOWN], sep="\n")
-                print(f"the logs are kept: {_kept(folder, number)}", flush=True)
+                print(f"the logs are kept: {kept(folder, number)}", flush=True)
             return found
 
 
-def _kept(folder: Path, number: int) -> Path:
+def kept(folder: Path, number: int) -> Path:
+    """Copy what a round left to a folder that stays; return that."""
     kept = Path(tempfile.mkdtemp(prefix=f"purgeline-model-{number}-"))
     shutil.copytree(
         folder, kept, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.aof", "*.rdb", "*.sock")

@@ -52,7 +52,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--rules", help="which are broken, of those between engines (default: all)")
     asked = parser.parse_args(args)
     is_fleet = asked.redis not in {None, "pair"}
-    known = {*TREE_FAULTS, "none"} if asked.tree else timetable.FAULTS if is_fleet else FAULTS
+    known = TREE_FAULTS if asked.tree else timetable.FAULTS if is_fleet else FAULTS
     faults = frozenset(asked.faults.split(",")) if asked.faults else known
     if unknown := sorted({*(asked.rules or "").split(",")} - {"", *RULES}):
         parser.error(f"--rules: {', '.join(unknown)}: takes {', '.join(RULES)}")

@@ -34,6 +34,7 @@ _WIDE: Final[dict[str, frozenset[str]]] = {
 _SOFT: Final = frozenset({("varnish", "url"), ("varnish", "key")})
 _ONE_VARIANT: Final = frozenset({"nginx", "squid"})
 _UNDONE_MAX: Final = 300  #: with pauses that grow it takes hours to come so far
+_TARGETS_SHOWN: Final = 100
 _ON_THE_WIRE_S: Final = 5.0  #: a request that was sent has come to its end, or was given up
 _HARD_NOTE: Final = "purged hard"
 _VARIANT_NOTE: Final = "variant"
@@ -241,7 +242,8 @@ class Rules:
             self.fail(f"{record} tells of nodes {sorted(names)}")
         if (doc["settled_at"] is None) is (doc["state"] in FINAL):
             self.fail(f"{record} has settled at {doc['settled_at']}")
-        if (doc["targets"], doc["target_count"]) != (record.body["targets"], len(record.body["targets"])):
+        targets = record.body["targets"]
+        if (doc["targets"], doc["target_count"]) != (targets[:_TARGETS_SHOWN], len(targets)):
             self.fail(f"{record} says {doc['target_count']} targets: {doc['targets']}")
 
     def _check_remarks(self, record: Record, doc: dict[str, Any]) -> None:

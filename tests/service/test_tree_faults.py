@@ -233,6 +233,7 @@ def test_a_token_that_is_revoked_in_mid_work_and_given_back_loses_nothing(
             edges[1].script = always(OK)
             region.start()
             told = wait_until(lambda: _says(root, "answered 401"), what="the reason at the node")
+            assert told is not None
             assert told["state"] in {"down", "refusing"}
             assert root.wait_for(running, "partial")["delayed"] == 1
             task = root.submit([URL + "meanwhile"])

@@ -32,6 +32,7 @@ class RealCache:
 
     Attributes:
         acts: what it was asked to purge: when, by the loop, and which URL.
+        closings: when it closed a connection by itself; what it had not answered is sent again.
         fault: what is wrong: ``down``, ``hang``, ``slow``, ``cuts``; empty: nothing.
     """
 
@@ -41,6 +42,7 @@ class RealCache:
         self.server = server
         self.acts: list[tuple[float, str]] = []
         self.by_url: dict[str, list[float]] = {}
+        self.closings: list[float] = []
         self.fault = ""
         self._open: set[asyncio.StreamWriter] = set()
         self._listening: asyncio.Server | None = None
@@ -138,6 +140,7 @@ class RealCache:
                 return
             writer.write(data)
             await writer.drain()
+        self.closings.append(asyncio.get_running_loop().time())
 
     def _note(self, head: str) -> None:
         line, *fields = head.split("\r\n")

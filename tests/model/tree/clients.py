@@ -58,10 +58,10 @@ class TreeClients:
 
     # Documents
 
-    async def look(self) -> None:
-        """See what became of tasks that are not over, for ever."""
+    async def look(self, number: int, count: int) -> None:
+        """See what became of tasks that are not over, for ever: as the *number*-th of *count*."""
         while True:
-            records = self._storm.records()
+            records = self._storm.records()[number::count]
             for record in records:
                 await self.see(record)
                 await asyncio.sleep(_LOOK_S)

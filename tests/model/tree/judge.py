@@ -29,7 +29,7 @@ async def judge(storm: TreeStorm) -> None:
     for leaf, cache in storm.caches.items():
         seen["purges at caches"] += sum(url.startswith(ONCE) for _, url in cache.acts)
         for first_at, again_at in repeats(cache):
-            why = reason(leaf, first_at, again_at, storm.windows)
+            why = reason(cache, first_at, again_at, storm.windows)
             storm.figures.again[why or "unexplained"] += 1
             if not why:
                 storm.note(
@@ -41,7 +41,7 @@ async def judge(storm: TreeStorm) -> None:
 
 async def _see_all(storm: TreeStorm) -> None:
     """Ask for every task once more, also for those that were over: they are so for ever."""
-    for record in [*storm.rules.records.values()]:
+    for record in storm.all_records():
         for _ in range(_TOLD_LIMIT):
             if await storm.clients.see(record):
                 break

@@ -25,8 +25,11 @@ def repeats(cache: RealCache) -> Iterator[tuple[float, float]]:
             yield from pairwise(times)
 
 
-def reason(leaf: str, first_at: float, again_at: float, windows: Iterable[Window]) -> str:
+def reason(cache: RealCache, first_at: float, again_at: float, windows: Iterable[Window]) -> str:
     """Return the fault that explains a purge that came again; empty: none does."""
-    way = way_to(leaf)
+    way = way_to(cache.leaf)
     found = [one for one in windows if one.who & way and one.touches(first_at, again_at, LATE_S)]
-    return found[0].kind if found else ""
+    if found:
+        return found[0].kind
+    is_closed = any(first_at <= at <= again_at for at in cache.closings)
+    return "the cache closed the connection before it answered" if is_closed else ""

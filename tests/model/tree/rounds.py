@@ -95,7 +95,18 @@ def one(
                 print(f"seed {number}: {what}\n")
             print(f"the logs are kept: {kept(folder, number)}", flush=True)
     print(f"seed {number}: {len(found) or 'no'} rules broken; {_said(storm)}; so far {figures}", flush=True)
+    if len(storm.windows) and "clock" not in figures.faults and figures.faults["cut off"]:
+        print(_said_of_cut(storm), flush=True)
     return found
+
+
+def _said_of_cut(storm: TreeStorm) -> str:
+    """Tell how long after the end of a cut the last task was done that came before that."""
+    ended_at = next((one.ended_at for one in storm.windows if one.kind == "cut off"), 0.0)
+    before = [one for one in storm.all_records() if one.sent_at < ended_at and one.document["settled_at"]]
+    last = max((one.document["settled_at"] for one in before), default=0.0)
+    took_s = last - storm.wall_of(ended_at)
+    return f"{len(before)} tasks came before the end of the cut; the last was settled {took_s:.1f} s after it"
 
 
 def _said(storm: TreeStorm) -> str:

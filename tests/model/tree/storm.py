@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.model.tree.timetable import Event, Track
 
 _CLIENTS: Final = 4
+_LOOKERS: Final = 4
 _PORT: Final = 8080
 _RATE: Final = "64kbit"
 _SETTLE_LIMIT_S: Final = 240.0
@@ -89,6 +91,7 @@ class TreeStorm:
         self._left_out: set[str] = set()  # leaves that their region does not know now
         self._keys: dict[str, list[str]] = {}
         self._began_at = 0.0
+        self._wall_s = time.time() - asyncio.get_running_loop().time()
         self.clients = TreeClients(self, random.Random(seed))
 
     @property
@@ -103,14 +106,21 @@ class TreeStorm:
         """Return a time of the loop as one of the round."""
         return when - self._began_at
 
+    def wall_of(self, when: float) -> float:
+        """Return a time of the loop as UNIX time."""
+        return when + self._wall_s
+
     def note(self, what: object) -> None:
         """Add to the trace."""
         self.trace.append(f"{self.at(self.now()):8.3f}  {what}")
 
     def records(self) -> list[TreeRecord]:
         """Return the tasks that were accepted and are not over."""
-        records = cast("dict[str, TreeRecord]", self.rules.records)
-        return [record for record in records.values() if not record.is_over]
+        return [record for record in self.all_records() if not record.is_over]
+
+    def all_records(self) -> list[TreeRecord]:
+        """Return the tasks that were accepted."""
+        return list(cast("dict[str, TreeRecord]", self.rules.records).values())
 
     def _was_there(self, leaf: str, since: float) -> bool:
         """Tell whether its region knew a leaf all the time."""
@@ -134,7 +144,8 @@ class TreeStorm:
         await self._start()
         self._began_at = self.now()
         at_work = [self.clients.hand_in() for _ in range(_CLIENTS)]
-        beside = [asyncio.create_task(work) for work in (self._watch_the_loop(), self.clients.look())]
+        looks = [self.clients.look(number, _LOOKERS) for number in range(_LOOKERS)]
+        beside = [asyncio.create_task(work) for work in (self._watch_the_loop(), *looks)]
         async with asyncio.TaskGroup() as group:
             for work in at_work:
                 group.create_task(work)

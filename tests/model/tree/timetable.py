@@ -15,7 +15,7 @@ ENGINE_FAULTS: Final = ("killed", "paused", "drained", "clock")
 LINK_FAULTS: Final = ("cut off", "cut from a leaf", "slow link", "token revoked", "leaf removed")
 CACHE_FAULTS: Final = ("down", "hang", "slow", "cuts")
 REDIS_FAULTS: Final = ("redis killed", "redis restarted", "redis paused")
-FAULTS: Final = frozenset({*ENGINE_FAULTS, *LINK_FAULTS, *CACHE_FAULTS, *REDIS_FAULTS})
+FAULTS: Final = frozenset({*ENGINE_FAULTS, *LINK_FAULTS, *CACHE_FAULTS, *REDIS_FAULTS, "none"})
 """``cut off``: a region from the root; ``cut from a leaf``: from an engine below it; packets are lost, and
 nobody is told. ``slow link``: 64 kbit/s each way and a queue of 400 ms. ``token revoked``: the region starts
 with another token than the root has. ``leaf removed``: the region starts without one of its engines."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
-from loguru import logger
-
 from engine.errors import ConfigError
 from engine.nodes import drivers
 from engine.nodes.address import SeveralAddressesError, address_of, addresses_of, is_literal
@@ -79,6 +77,8 @@ class Lookups:
         seen = self._seen
         if addresses in seen[:-1] and not self._is_told:
             self._is_told = True
+            from loguru import logger  # noqa: PLC0415 - check-config looks names up, and writes no log
+
             logger.warning(
                 "{!r} is {} again, and was {} meanwhile: only the one of the moment is purged. If both are "
                 "caches, each needs a [[node]] of its own",

@@ -14,6 +14,7 @@ from tests.pages import DOCS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _NEVER = {"aiohttp", "asyncio", "jinja2", "msgspec", "rich", "uvloop", "inspect", "dataclasses", "typing"}
 _DEAR = {"shutil", "bz2", "lzma", "subprocess", "threading", "random", "tempfile", "difflib"}
@@ -21,15 +22,18 @@ _WIRE = {"http", "http.client", "email", "ssl", "socket", "selectors", "urllib.p
 _TEXTS = {"pathlib", "textwrap", "datetime"}
 
 
-def imported(*words: str) -> set[str]:
-    """Return the modules that are loaded when the command has ended, in a process of its own."""
+def imported(*words: str, has_packages: bool = False) -> set[str]:
+    """Return the modules that are loaded when the command has ended, in a process of its own.
+
+    Without packages it has no ``site`` either, which imports what a venv's hooks want.
+    """
     code = (
         "import sys; before = set(sys.modules)\n"
         "from engine.cli.main import main\n"
         "main()\n"
         "sys.stderr.write('\\n' + ' '.join(set(sys.modules) - before))"
     )
-    command = [sys.executable, "-S", "-c", code, *words]  # without site: it imports what a venv's hooks want
+    command = [sys.executable, *["-S"] * (not has_packages), "-c", code, *words]
     done = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=True, timeout=60)
     return set(done.stderr.splitlines()[-1].split())
 
@@ -90,3 +94,29 @@ def test_a_command_that_asks_an_engine_imports_what_it_needs_alone(
         "top",
     }
     assert not found & {f"engine.cli.{name}" for name in others}
+
+
+def test_a_configuration_is_checked_without_an_engine(tmp_path: Path) -> None:
+    """Each reload on a host begins with it."""
+    path = tmp_path / "engine.toml"
+    path.write_text('[[node]]\nname = "a"\ndriver = "varnish"\nurl = "http://127.0.0.1:6081"\n')
+    found = imported("check-config", str(path), has_packages=True)
+    assert "engine.config.load" in found
+    assert not found & {"aiohttp", "loguru", "redis", "prometheus_client", "cryptography", "uvloop"}
+
+
+def test_an_engine_starts_without_what_its_configuration_does_not_use() -> None:
+    code = "import engine.process.single, engine.process.worker, sys; sys.stderr.write(' '.join(sys.modules))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=True, timeout=60)
+    found = set(done.stderr.split())
+    assert "aiohttp" in found
+    assert not found & {
+        "redis",
+        "prometheus_client",
+        "cryptography",
+        "jwt",
+        "jinja2",
+        "rich",
+        "opentelemetry",
+    }

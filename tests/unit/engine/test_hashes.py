@@ -6,7 +6,7 @@ from array import array
 from zlib import crc32
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.base.form import is_compiled
@@ -19,6 +19,7 @@ from tests.fakes.settling import settling
 PATH = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=70)
 SITE = st.sampled_from(["http://a/", "https://a/", "http://b.example.com:81/", "http://img.example.com/"])
 URLS = st.lists(st.builds(str.__add__, SITE, PATH), min_size=1, max_size=90)
+NO_CLOCK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  #: a machine may be busy
 HASH_OF_A_JPG = bytes.fromhex("117be0e6")
 
 
@@ -47,6 +48,7 @@ def test_what_is_on_disk_stays_readable() -> None:
     assert hashes.hashes_of_name(url) == [hashes.crc_of(url), HASH_OF_A_JPG]
 
 
+@NO_CLOCK
 @given(URLS)
 def test_a_block_of_either_kind_has_what_is_looked_for(urls: list[str]) -> None:
     for looks in (None, look_at):
@@ -74,6 +76,7 @@ def test_the_sites_of_many_lines_are_each_once(kind: str) -> None:
     assert len(sites) == len(set(sites))
 
 
+@NO_CLOCK
 @given(st.lists(PATH, min_size=1, max_size=40), st.integers(8, 40))
 def test_many_lines_give_what_each_gives(lines: list[str], start: int) -> None:
     lines = [f"http://a/{lines[0]}", *lines]

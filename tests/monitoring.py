@@ -15,11 +15,13 @@ NEEDS: Final = frozenset(
     {
         "purgeline_datagrams_total",
         "purgeline_fresh_seconds_bucket",
+        "purgeline_leaves",
+        "purgeline_leaves_learned_timestamp_seconds",
         "purgeline_redis_door_entries_total",
         "purgeline_store_bytes",
     }
 )
-"""What an engine on Redis has only behind a door or a verification; and its files, which it never has."""
+"""What an engine on Redis has only behind a door, a verification or a region; and files, which it never has."""
 
 
 def rules() -> str:

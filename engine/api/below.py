@@ -104,6 +104,14 @@ _SERVER_ERROR: Final = 500
 _OWN: Final = frozenset({401, 403})  #: of this engine's token there, which is none of its client's
 
 
+class Order(NamedTuple):
+    """What a client asks of nodes."""
+
+    by: str  #: its token, for their logs
+    method: str = "GET"  #: of HTTP
+    body: bytes = b""  #: JSON
+
+
 class Below(Protocol):
     """Answers for the nodes that are engines."""
 
@@ -120,25 +128,14 @@ class Below(Protocol):
     def task_id(self, task_id: str, action: str) -> str:
         """Return what the nodes call a task."""
 
-    async def ask(
-        self,
-        nodes: Sequence[str],
-        where: str,
-        request: web.Request,
-        *,
-        method: str = "GET",
-        body: bytes = b"",
-        by: str = "",
-    ) -> list[Said]:
+    async def ask(self, nodes: Sequence[str], where: str, request: web.Request, order: Order) -> list[Said]:
         """Ask nodes at once, and return what each says, in their order. It never raises.
 
         Args:
             nodes: of `regions`.
             where: path and query there.
             request: that is answered by it: of how long and through which engines.
-            method: of HTTP.
-            body: JSON.
-            by: the token of who asks, for their logs.
+            order: what is asked of them.
         """
 
 
@@ -155,16 +152,7 @@ class _Nothing:
         """Return it as it is."""
         return task_id if action else ""
 
-    async def ask(
-        self,
-        nodes: Sequence[str],
-        where: str,
-        request: web.Request,
-        *,
-        method: str = "GET",
-        body: bytes = b"",
-        by: str = "",
-    ) -> list[Said]:
+    async def ask(self, nodes: Sequence[str], where: str, request: web.Request, order: Order) -> list[Said]:
         """Return nothing."""
         return []
 

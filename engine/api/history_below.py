@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import UNSET
 
-from engine.api.below import MARK, one_line
+from engine.api.below import MARK, Order, one_line
 from engine.api.history_page import HistoryPage
 from engine.errors import RequestError
 
@@ -40,7 +40,7 @@ async def page_below(below: Below, region: str, leaf: str, request: web.Request,
         detail = f"node: the tasks of a leaf are of all clients: takes a token without sites, or {region!r}"
         raise RequestError(403, detail, field="node")
     query = urlencode({**request.query, "node": leaf})
-    [said] = await below.ask([region], f"/v1/engine/history?{query}", request, by=token.name)
+    [said] = await below.ask([region], f"/v1/engine/history?{query}", request, Order(token.name))
     if said.error:
         said.document()  # raises
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from engine.api.below import MARK, is_leaf, one_line
+from engine.api.below import MARK, Order, is_leaf, one_line
 from engine.tasks.document_types import NodeDocument  # noqa: TC001 - msgspec resolves the annotations
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def add_leaves(document: dict[str, Any], below: Below, request: web.Reques
     """
     regions = [node["name"] for node in document.get("nodes", ()) if node["name"] in below.regions]
     task_id = below.task_id(document["task_id"], document["action"])
-    said = await below.ask(regions, f"/v1/engine/task/{task_id}?leaves=1", request, by=by)
+    said = await below.ask(regions, f"/v1/engine/task/{task_id}?leaves=1", request, Order(by))
     parts = [_read(one) for one in said]
     document["regions"] = [region for region, _ in parts]
     document["leaves"] = [leaf for _, leaves in parts for leaf in leaves]

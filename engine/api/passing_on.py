@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from engine.api.below import region_of
+from engine.api.below import Order, region_of
 from engine.api.route import TOKEN
 from engine.errors import RequestError
 
@@ -50,7 +50,7 @@ async def pass_on(
     where = where.replace("{leaf}", quote(leaf, safe=""))
     text = b"" if body is None else msgspec.json.encode(msgspec.structs.replace(body, node=leaf))
     by = request[TOKEN].name
-    [said] = await below.ask([region], where, request, method=method, body=text, by=by)
+    [said] = await below.ask([region], where, request, Order(by, method, text))
     if said.status in _OWN:
         detail = (
             f"{region}: {said.error}: the token of [[node]] {region!r} needs the scope admin there, "

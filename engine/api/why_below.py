@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Meta
 
-from engine.api.below import MARK, is_leaf, one_line
+from engine.api.below import MARK, Order, is_leaf, one_line
 from engine.api.why_answer import WhyNode
 from engine.proof.whole import DONE, Conclusion, Told
 
@@ -70,7 +70,7 @@ async def why_below(
         by: name of the client's token.
     """
     query = {"url": url} | ({} if tasks is None else {"tasks": ",".join(tasks)})
-    said = await below.ask(list(below.regions), f"/v1/engine/why?{urlencode(query)}", request, by=by)
+    said = await below.ask(list(below.regions), f"/v1/engine/why?{urlencode(query)}", request, Order(by))
     parts = [_read(one) for one in said]
     return FromBelow(
         [region for region, _ in parts],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from engine.api.below import LeafStatus, LeavesStatus, Said, one_line
+from engine.api.below import LeafStatus, LeavesStatus, Order, Said, one_line
 from engine.errors import EngineError
 from engine.tasks.handed_ids import own_id
 from engine.tasks.words import Action, Operation
@@ -70,10 +70,7 @@ class Below:
         nodes: Sequence[str],
         where: str,
         request: web.Request,
-        *,
-        method: str = "GET",
-        body: bytes = b"",
-        by: str = "",
+        order: Order,
     ) -> list[Said]:
         """Ask nodes at once, and return what each says."""
         within_s = within_of(request.headers.get(WITHIN, ""))
@@ -86,7 +83,7 @@ class Below:
             try:
                 async with asyncio.timeout(within_s), self._turns:
                     status, said = await self._links[node].ask(
-                        method, where, body, path=path, within_s=within_s, by=by
+                        order.method, where, order.body, path=path, within_s=within_s, by=order.by
                     )
             except TimeoutError:
                 return Said(node, error=f"no answer within {within_s:.1f} s")

@@ -22,6 +22,7 @@ from tests.fakes.node import OK, FakeNode, Request, answer
 from tests.rigs.cluster_engine import cluster_engine
 from tests.rigs.door import DoorEngine, access
 from tests.rigs.engine_process import EngineProcess, fake_table
+from tests.rigs.leaf_faults import leaf_away, region_killed
 from tests.rigs.prometheus import Prometheus
 from tests.rigs.proof_rig import Cachelet
 from tests.rigs.redis_door import GROUP, STREAM, redis_door_table
@@ -321,6 +322,8 @@ FAULTS = (
     Fault("PurgelineNodeRefusing", "a cache answers a purge with 403", _refusing),
     Fault("PurgelineNodePaused", "an operator pauses a node", _paused),
     Fault("PurgelineNodeFailing", "a cache answers a purge with 400", _failing),
+    Fault("PurgelineLeafDown", "a cache of a region ends, and a purge comes for it", leaf_away),
+    Fault("PurgelineLeavesUnknown", "the engine of a region is killed", region_killed),
     Fault("PurgelineDelayedLong", "a cache ends, and a purge waits for it", _away),
     Fault("PurgelineTasksUnfinished", "a cache is away when a task is due", _overdue),
     Fault("PurgelineCanaryStale", "a cache acks purges and keeps what it has", _lying_canary),

@@ -19,7 +19,7 @@ _SCRAPE_S = 0.3
 _RANGE_S = 5  #: of rates and increases in hurried rules
 _FOR = re.compile(r"^ +for: \w+\n", re.MULTILINE)
 _RANGE = re.compile(r"\[\d+[mh]\]")
-_AGES = {"> 1800": "> 2", "> 900": "> 3", "> 60\n": "> 1\n"}
+_AGES = {"> 1800": "> 2", "> 900": "> 3", "> 120\n": "> 12\n", "> 60\n": "> 1\n"}
 """Thresholds that are ages, in seconds, and what they are in hurried rules."""
 
 

@@ -21,6 +21,8 @@ from tests.waiting import wait_until
 WELL_MINUTES = 10
 ENGINE = '{job="purgeline",instance="a:1"}'
 NODE = '{job="purgeline",instance="a:1",node="edge-1",layer="edge",driver="ats"}'
+REGION = '{job="purgeline",instance="a:1",region="eu"}'
+LEAVES = '{job="purgeline",instance="a:1",region="eu",state="sick"}'
 DOOR = '{job="purgeline",instance="a:1",redis="r",source="s"}'
 
 
@@ -52,6 +54,10 @@ COURSES: dict[str, list[Course]] = {
     "PurgelineNodeRefusing": _course("purgeline_node_refusing", "0x9", "1x200", NODE),
     "PurgelineNodePaused": _course("purgeline_node_paused", "0x9", "1x200", NODE),
     "PurgelineNodeFailing": _course("purgeline_node_failed_total", "0x9", "3x200", NODE),
+    "PurgelineLeafDown": _course("purgeline_leaves", "0x9", "2x200", LEAVES),
+    "PurgelineLeavesUnknown": _course(
+        "purgeline_leaves_learned_timestamp_seconds", "0+60x9", "540x200", REGION
+    ),
     "PurgelineDelayedLong": _course("purgeline_node_oldest_delayed_seconds", "30x9", "1801x200", NODE),
     "PurgelineTasksUnfinished": [
         *_course("purgeline_tasks_partial_total", "0x9", "0x200"),

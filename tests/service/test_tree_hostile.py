@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from engine.api.below import Order
 from engine.config.tables import NodeConfig
 from engine.proof.receipt_key import ReceiptKey
 from engine.tree import link as link_module
@@ -100,7 +101,7 @@ async def asked_of() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
         link = Link(node, "", Trusted([X], "eu"), connect_timeout_s=1, timeout_s=5)
         links.append(link)
         below = Below({"eu": link}, {}, _Place())  # type: ignore[arg-type]
-        [said] = await below.ask(["eu"], WHERE, _Asked(within_s))  # type: ignore[arg-type]
+        [said] = await below.ask(["eu"], WHERE, _Asked(within_s), Order(""))  # type: ignore[arg-type]
         return said
 
     yield ask

@@ -21,7 +21,7 @@ NEEDS: Final = frozenset(
         "purgeline_store_bytes",
     }
 )
-"""What an engine on Redis has only behind a door, a verification or a region; and files, which it never has."""
+"""What an engine on Redis has only behind a door, a verification or a region; and its files: it has none."""
 
 
 def rules() -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
-from engine.cli.cdni_client import GOOD, CdniClient
-from engine.cli.exits import DONE, FAILED, UsageError
+from engine.cli.cdni_client import GOOD, SETTLED, CdniClient
+from engine.cli.exits import DONE, FAILED, INTERRUPTED, UsageError, fail
 from engine.cli.values import TIMEOUT_S
+from engine.cli.waiting import TOLD_EVERY_S, TOLD_FIRST_S
 from engine.client.address import token_of
+from engine.client.errors import RefusedError, UnreachableError
 
 if TYPE_CHECKING:
     import argparse
@@ -59,12 +62,36 @@ def _create(client: CdniClient, args: argparse.Namespace, out: Output) -> int:
         raise UsageError(f"{args.word}: takes URLs, --pattern, --ccid, --metadata-url or --metadata-pattern")
     url, document = client.create(trigger, _path(args))
     if args.wait:
-        document = client.wait(url, _silent)
+        look = f"purgeline cdni status {url} says what becomes of it"
+        try:
+            document = client.wait(url, _Pulse(out.notice, url), out.interim)
+        except KeyboardInterrupt:
+            return out.error(f"interrupted; {look}", exit_code=INTERRUPTED)
+        except (UnreachableError, RefusedError) as exc:
+            return fail(out, exc, f"{exc}; {look}")
     return _show(out, url, document)
 
 
-def _silent(_document: Document) -> None:
-    """Say nothing of what goes on."""
+class _Pulse:
+    """Says now and then that a trigger is waited for.
+
+    Args:
+        say: is given a line.
+        url: of the trigger.
+    """
+
+    def __init__(self, say: Callable[[str], None], url: str) -> None:
+        self._say = say
+        self._url = url
+        self._began = time.monotonic()
+        self._due = self._began + TOLD_FIRST_S
+
+    def __call__(self, document: Document) -> None:
+        """Take its status as it is now."""
+        now = time.monotonic()
+        if now >= self._due and document["status"] not in SETTLED:
+            self._due = now + TOLD_EVERY_S
+            self._say(f"waiting for {self._url} ({now - self._began:.0f} s): {document['status']}")
 
 
 def _list(client: CdniClient, args: argparse.Namespace, out: Output) -> int:

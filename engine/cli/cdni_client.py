@@ -6,10 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
-from engine.cli.client import EngineClient
+from engine.cli.away import FACTOR, Away
+from engine.cli.client import ONCE, EngineClient
 from engine.cli.exits import UsageError
 from engine.client.attempts import Answer, Call
 from engine.client.bodies import encode
+from engine.client.errors import RefusedError, UnreachableError
 from engine.client.operations import no_engine, object_of
 
 if TYPE_CHECKING:
@@ -83,15 +85,30 @@ class CdniClient(EngineClient):
         self,
         url: str,
         report: Callable[[Document], None],
+        say: Callable[[str], None] = lambda _text: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Document:
-        """Poll a trigger until it has settled, and return its status; errors as `create`."""
+        """Poll a trigger that was created until it has settled, and return its status; errors as `create`.
+
+        Args:
+            url: of the trigger.
+            report: is given its status after each look.
+            say: is given a line when the CDN does not answer, and when it answers again.
+            sleep: waits; for tests.
+        """
         interval_s = _POLL_FIRST_S
+        away = Away(say, FACTOR * self.timeout_s)
+        away.answered()
         while True:
-            document = self.status(url)
-            report(document)
-            if document["status"] in SETTLED:
-                return document
+            try:
+                document = _status_of(self.answer(Call("GET", self._below(url)), ONCE))
+            except (UnreachableError, RefusedError) as exc:
+                away.lost(exc)
+            else:
+                away.answered()
+                report(document)
+                if document["status"] in SETTLED:
+                    return document
             sleep(interval_s)
             interval_s = min(interval_s * _POLL_GROWTH, _POLL_LAST_S)
 

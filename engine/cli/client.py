@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RETRIES_MAX = 100  #: tasks that are retried by one request
 BUSY_ATTEMPTS_MAX = 4  #: of a request answered 503 or 429
 
+ONCE = Patience(math.inf, rounds=1, busy_rounds=1)  #: one attempt at each engine
+
 _DRY_RUN = "?dry_run=1"
 _ALL: Mapping[str, Any] = {}
 
@@ -89,6 +91,10 @@ class EngineClient(HttpClient):
     def task(self, task_id: str, *, leaves: bool = False) -> Document:
         """Return a task's document; with *leaves* what those below engines did."""
         return self.run(operations.task(task_id, leaves=leaves))
+
+    def look(self, task_id: str) -> Document:
+        """As `task`, without another attempt: who waits for the task asks again anyway."""
+        return self.run(operations.task(task_id), ONCE)
 
     def receipt(self, task_id: str) -> str:
         """Return a settled task's receipt."""

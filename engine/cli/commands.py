@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from engine.base.tuples import NamedTuple
 from engine.cli import values
+from engine.cli.options import CONFIG, flag, opt
 
 TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
@@ -27,20 +28,21 @@ def _serve(commands: Commands) -> None:
     """Add the engine itself."""
     from engine.cli import local
 
-    add = commands.add
-    option = add("serve", local.serve, "Run the engine until it is told to stop.")
-    option(
-        "--config",
-        type=values.file,
-        metavar="F",
-        help="TOML file (default: none, an engine without caches yet)",
+    options = (
+        opt(
+            "--config",
+            type=values.file,
+            metavar="F",
+            help="TOML file (default: none, an engine without caches yet)",
+        ),
+        opt(
+            "--workers",
+            type=values.count,
+            metavar="N",
+            help="run so many processes under a supervisor, which reloads on SIGHUP without a pause",
+        ),
     )
-    option(
-        "--workers",
-        type=values.count,
-        metavar="N",
-        help="run so many processes under a supervisor, which reloads on SIGHUP without a pause",
-    )
+    commands.add("serve", local.serve, "Run the engine until it is told to stop.", options)
 
 
 def _tasks(commands: Commands) -> None:
@@ -63,34 +65,32 @@ def _task(commands: Commands) -> None:
     from engine.cli import views
 
     add = commands.add
-    option = add("status", views.status, "Show a task.")
-    option("id", type=values.task_id, metavar="ID")
-    option("--leaves", action="store_true", help="ask nodes that are engines what each cache below them did")
-    add("watch", views.watch, "Show the progress of tasks until they are settled.")(
-        "ids", type=values.task_id, metavar="ID", nargs="+"
-    )
-    add("cancel", views.cancel, "Cancel a task: nothing of it is sent again.")(
-        "id", type=values.task_id, metavar="ID"
-    )
+    one = opt("id", type=values.task_id, metavar="ID")
+    some = opt("ids", type=values.task_id, metavar="ID", nargs="+")
+    leaves = flag("--leaves", "ask nodes that are engines what each cache below them did")
+    add("status", views.status, "Show a task.", (one, leaves))
+    add("watch", views.watch, "Show the progress of tasks until they are settled.", (some,))
+    add("cancel", views.cancel, "Cancel a task: nothing of it is sent again.", (one,))
 
 
 def _past(commands: Commands) -> None:
     """Add what has been, and what sends it again."""
     from engine.cli import cells, history, past_options, views
 
-    add = commands.add
-    option = add("tasks", views.tasks, f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.")
-    option("--target", default="", metavar="TARGET", help="only tasks that cover a URL, HOST/KEY or a host")
-    past_options.add_filters(option)
-    past_options.add_history(
-        add(
-            "history",
-            history.history,
-            "Show who purged a target, by URL, prefix, regex, key or host, when, and what each node made of "
-            f"it, newest first. Columns in a pipe: {' '.join(cells.HISTORY_COLUMNS)}.",
-        )
+    commands.add(
+        "tasks",
+        views.tasks,
+        f"List tasks. Columns in a pipe: {' '.join(cells.TASK_COLUMNS)}.",
+        past_options.TASKS,
     )
-    past_options.add_again(add)
+    commands.add(
+        "history",
+        history.history,
+        "Show who purged a target, by URL, prefix, regex, key or host, when, and what each node made of "
+        f"it, newest first. Columns in a pipe: {' '.join(cells.HISTORY_COLUMNS)}.",
+        past_options.HISTORY,
+    )
+    past_options.add_again(commands.add)
 
 
 def _why(commands: Commands) -> None:
@@ -111,13 +111,10 @@ def _holds(commands: Commands) -> None:
     from engine.cli import views
 
     add = commands.add
-    add("forget", views.forget, "Fail what waits for a cache that is not configured any more.")(
-        "node", metavar="NODE"
-    )
-    add("pause", views.pause, "Have what is for a cache wait until it is resumed; nothing is lost.")(
-        "node", metavar="NODE"
-    )
-    add("resume", views.resume, "Deliver what waits for a cache that was paused.")("node", metavar="NODE")
+    node = (opt("node", metavar="NODE"),)
+    add("forget", views.forget, "Fail what waits for a cache that is not configured any more.", node)
+    add("pause", views.pause, "Have what is for a cache wait until it is resumed; nothing is lost.", node)
+    add("resume", views.resume, "Deliver what waits for a cache that was paused.", node)
 
 
 def _silences(commands: Commands) -> None:
@@ -132,8 +129,8 @@ def _overview(commands: Commands) -> None:
     from engine.cli import cells, views
 
     add = commands.add
-    option = add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.")
-    option("--leaves", action="store_true", help="also those below nodes that are engines, as eu/edge-7")
+    leaves = flag("--leaves", "also those below nodes that are engines, as eu/edge-7")
+    add("nodes", views.nodes, f"List caches. Columns in a pipe: {' '.join(cells.NODE_COLUMNS)}.", (leaves,))
     add(
         "cluster", views.cluster, f"List the engines of one Redis. Columns: {' '.join(cells.ENGINE_COLUMNS)}."
     )
@@ -157,26 +154,38 @@ def _receipts(commands: Commands) -> None:
         "id", type=values.task_id, metavar="ID"
     )
     add("keys", receipts.keys, "Print the public keys of receipts, as a JSON Web Key Set.")
-    option = add(
-        "verify-receipt",
-        receipts.verify_receipt,
-        "Check a receipt, and show what it says; offline with --keys.",
+    options = (
+        opt("receipt", metavar="F", help="file, as `receipt` printed it"),
+        opt(
+            "--keys",
+            metavar="F",
+            help="file with the keys that are trusted, as `keys` prints them (default: ask)",
+        ),
+        flag("--live", "also compare it with the task as the engine has it now"),
     )
-    option("receipt", metavar="F", help="file, as `receipt` printed it")
-    option(
-        "--keys",
-        metavar="F",
-        help="file with the keys that are trusted, as `keys` prints them (default: ask)",
-    )
-    option("--live", action="store_true", help="also compare it with the task as the engine has it now")
+    text = "Check a receipt, and show what it says; offline with --keys."
+    add("verify-receipt", receipts.verify_receipt, text, options)
 
 
 def _recordings(commands: Commands) -> None:
     """Add recordings of traffic."""
-    from engine.cli import recording_options
+    from engine.cli import recording, recording_options, replaying
 
-    recording_options.add_record(commands.add)
-    recording_options.add_replay(commands.add)
+    commands.add(
+        "record",
+        recording.record,
+        "Write the requests of a running engine and its answers to a file (GoReplay's format), without "
+        "tokens and other secrets, until Ctrl-C. Exits with 1 when some are missing in it.",
+        recording_options.RECORD,
+    )
+    commands.add(
+        "replay",
+        replaying.replay,
+        "Send a recording of traffic (GoReplay's format) to an engine, with ids of its own and without "
+        "callbacks, and compare the answers with those that were recorded, or with those of another engine. "
+        "Exits with 1 when they differ.",
+        recording_options.REPLAY,
+    )
 
 
 def _debug(commands: Commands) -> None:
@@ -202,24 +211,16 @@ def _render(commands: Commands) -> None:
     """Add what writes a cache's configuration."""
     from engine.cli import cache_options, rendering
 
-    cache_options.add_render(
-        commands.add(
-            "render", rendering.render, "Print what a cache needs to be purged: lines to paste, and where."
-        )
-    )
+    text = "Print what a cache needs to be purged: lines to paste, and where."
+    commands.add("render", rendering.render, text, cache_options.RENDER)
 
 
 def _groups(commands: Commands) -> None:
     """Add what reports groups."""
     from engine.cli import cache_options, group_reports
 
-    cache_options.add_report_groups(
-        commands.add(
-            "report-groups",
-            group_reports.report_groups,
-            "Beside a Varnish: have the groups that origins invalidate (RFC 9875) purged at every cache.",
-        )
-    )
+    text = "Beside a Varnish: have the groups that origins invalidate (RFC 9875) purged at every cache."
+    commands.add("report-groups", group_reports.report_groups, text, cache_options.REPORT_GROUPS)
 
 
 def _monitoring(commands: Commands) -> None:
@@ -253,61 +254,55 @@ def _migrate(commands: Commands) -> None:
     """Add the copy of a store."""
     from engine.cli import local
 
-    add = commands.add
-    option = add(
-        "migrate", local.move_store, "Copy all tasks from one store to another; both without engines."
+    options = (
+        opt("--from", dest="source", required=True, metavar="URL", help="such as sqlite:"),
+        opt("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty"),
+        CONFIG,
+        opt(
+            "--workers",
+            type=values.count,
+            metavar="N",
+            help="for sqlite:DIR: the engine there runs N (default 1)",
+        ),
     )
-    option("--from", dest="source", required=True, metavar="URL", help="such as sqlite:")
-    option("--to", dest="target", required=True, metavar="URL", help="such as redis://host:6379/0; empty")
-    option("--config", type=values.file, required=True, metavar="F", help="TOML file of the engine")
-    option(
-        "--workers",
-        type=values.count,
-        metavar="N",
-        help="for sqlite:DIR: the engine there runs N (default 1)",
-    )
+    text = "Copy all tasks from one store to another; both without engines."
+    commands.add("migrate", local.move_store, text, options)
 
 
 def _check_nodes(commands: Commands) -> None:
     """Add the question whose purges a node's are."""
     from engine.cli import cache_options, cells, check_nodes
 
-    add = commands.add
-    option = add(
+    commands.add(
         "check-nodes",
         check_nodes.check_nodes,
         "Ask every node whether its purges are its own, one line each, and say what to change. "
         f"Columns in a pipe: {' '.join(cells.CHECK_COLUMNS)}.",
+        cache_options.CHECK_NODES,
     )
-    option("--config", type=values.file, required=True, metavar="F", help="TOML file of the engine")
-    option("--node", action="append", default=[], metavar="NAME", help="only this node; may be repeated")
-    option(
-        "--url", metavar="URL", help="a page that the nodes cache: fetched and purged where a look is needed"
-    )
-    cache_options.add_from(option)
 
 
 def _doctor(commands: Commands) -> None:
     """Add the look at the machine."""
     from engine.cli import cells, doctor
 
-    add = commands.add
-    option = add(
+    commands.add(
         "doctor",
         doctor.doctor,
         "Look at this machine, its engine, Redis and caches: limits, what is near them, and what mends it. "
         f"Columns in a pipe: {' '.join(cells.DOCTOR_COLUMNS)}.",
+        (CONFIG,),
     )
-    option("--config", type=values.file, required=True, metavar="F", help="TOML file of the engine")
 
 
 def _check_config(commands: Commands) -> None:
     """Add the check of a configuration."""
     from engine.cli import local
 
-    add = commands.add
-    option = add("check-config", local.check_config, "Check a configuration and show what it would run.")
-    option("config", type=values.file, metavar="F", help="TOML file")
+    file = opt("config", type=values.file, metavar="F", help="TOML file")
+    commands.add(
+        "check-config", local.check_config, "Check a configuration and show what it would run.", (file,)
+    )
 
 
 GROUPS: Final = (

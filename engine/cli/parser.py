@@ -11,12 +11,14 @@ import sys
 
 from engine.cli.exits import USAGE
 from engine.cli.meant import did_you_mean
+from engine.cli.options import give
 
 TYPE_CHECKING = False  # see `engine.base.tuples`
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, Final, NoReturn
 
+    from engine.cli.options import Opt
     from engine.cli.screen import Output
 
     Command = Callable[[argparse.Namespace, Output], int]
@@ -110,12 +112,13 @@ class Commands:
         self.made[name] = self._places.add_parser(name, **texts, parents=parents, allow_abbrev=False)
         return self.made[name]
 
-    def add(self, name: str, run: Command, text: str) -> Option:
-        """Add a command; return what adds an option to it."""
+    def add(self, name: str, run: Command, text: str, options: Iterable[Opt] = ()) -> Option:
+        """Add a command with its options; return what adds another one to it."""
         command = self.parser(name, text)
         if command is None:
             return _left_out
         command.set_defaults(run=run)
+        give(command.add_argument, options)
         return command.add_argument
 
 

@@ -187,6 +187,13 @@ class Output:
         if not self.as_json:
             say(f"purgeline: {clean(text)}")
 
+    def interim(self, text: str) -> None:
+        """Say on standard error what goes wrong, or well again, while the command goes on; in JSON, too."""
+        if self.as_json:
+            say(json.dumps({"notice": text}))
+        else:
+            self.notice(text)
+
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[Sequence[Document]], None]]:
         """Give a function that shows on standard error how far tasks are, and what they wait for.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.cli import first, shell, top, values
+from engine.cli.options import flag, give, opt, several
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +17,25 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace, Output], int]
 
 
+_INIT: Final = (
+    opt("file", nargs="?", type=Path, default=Path("engine.toml"), metavar="F", help="default: engine.toml"),
+    several(
+        "--cache",
+        "KIND=URL",
+        "a cache, such as varnish=http://127.0.0.1:6081; may be repeated",
+        dest="caches",
+        type=values.cache,
+    ),
+    several(
+        "--site",
+        "HOST",
+        "only this host, or with *. before it those below it, may be purged; may be repeated",
+        dest="sites",
+    ),
+    flag("--yes", "ask nothing"),
+)
+
+
 def add_commands(add: Callable[[str, Command, str], Callable[..., argparse.Action]]) -> None:
     """Add the commands."""
     add("top", top.top, "Show caches and tasks, live: q quits, p pauses, arrows scroll. Needs a terminal.")
@@ -24,27 +44,7 @@ def add_commands(add: Callable[[str, Command, str], Callable[..., argparse.Actio
         first.init,
         "Write a first configuration, with examples; a terminal is asked what no option says.",
     )
-    option(
-        "file", nargs="?", type=Path, default=Path("engine.toml"), metavar="F", help="default: engine.toml"
-    )
-    option(
-        "--cache",
-        dest="caches",
-        action="append",
-        default=[],
-        type=values.cache,
-        metavar="KIND=URL",
-        help="a cache, such as varnish=http://127.0.0.1:6081; may be repeated",
-    )
-    option(
-        "--site",
-        dest="sites",
-        action="append",
-        default=[],
-        metavar="HOST",
-        help="only this host, or with *. before it those below it, may be purged; may be repeated",
-    )
-    option("--yes", action="store_true", help="ask nothing")
+    give(option, _INIT)
     add(
         "completion",
         shell.completion,

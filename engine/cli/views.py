@@ -43,22 +43,35 @@ def status(args: argparse.Namespace, out: Output) -> int:
 def watch(args: argparse.Namespace, out: Output) -> int:
     """Show the progress of tasks until they are settled."""
     with connect(args, out) as client:
-        return follow(client, out, args.ids)
+        return follow(client, out, args.ids, has_answered=False)
 
 
-def follow(client: EngineClient, out: Output, ids: Sequence[str], *, is_brief: bool = False) -> int:
+def follow(
+    client: EngineClient,
+    out: Output,
+    ids: Sequence[str],
+    *,
+    has_answered: bool = True,
+    is_brief: bool = False,
+) -> int:
     """Wait for tasks with a progress bar, show what became of them, and return the exit code.
 
-    With *is_brief* those that are done are not shown, but in JSON.
+    Args:
+        client: asks the engine.
+        out: shows it.
+        ids: of the tasks.
+        has_answered: the engine has answered *client* before.
+        is_brief: tasks that are done are not shown, but in JSON.
     """
     began = time.monotonic()
     try:
         with out.progress() as show:
-            documents = wait(client, ids, report=show)
+            documents = wait(client, ids, report=show, say=out.interim, has_answered=has_answered)
     except KeyboardInterrupt:
         return out.error(f"interrupted; {hint(ids)}", exit_code=INTERRUPTED)
-    except UnreachableError as exc:
-        return fail(out, exc, f"{exc}; {hint(ids)}")
+    except (UnreachableError, RefusedError) as exc:
+        is_away = isinstance(exc, UnreachableError) or exc.is_busy
+        return fail(out, exc, f"{exc}; {hint(ids)}" if is_away else "")
     told = [one for one in documents if one["state"] != "done"] if is_brief and not out.as_json else documents
     if told:
         out.results(told)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+from engine.cli.away import FACTOR, Away
 from engine.cli.cells import rows_of
 from engine.client.errors import RefusedError, UnreachableError
 from engine.client.polls import POLL_FIRST_S, POLL_GROWTH, POLL_LAST_S, SETTLED
@@ -29,17 +30,21 @@ def wait(
     task_ids: Sequence[str],
     *,
     report: Callable[[Sequence[Document]], None],
+    say: Callable[[str], None] = lambda _text: None,
+    has_answered: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Document]:
     """Poll tasks until each is done, failed, cancelled or partial; return their documents.
 
-    An engine that answered once may be away for the client's time-out (it restarts, say) before
-    that counts as unreachable.
+    An engine that answered once may be away for six times the client's time-out (it restarts, say)
+    before that counts as unreachable.
 
     Args:
         client: asks the engine.
         task_ids: tasks to wait for.
         report: is given the documents as they are after each round.
+        say: is given a line when the engine is away, and when it is back.
+        has_answered: the engine has answered this client before: it took the tasks.
         sleep: waits; for tests.
 
     Raises:
@@ -47,17 +52,18 @@ def wait(
         RefusedError: the engine refuses to show a task.
     """
     documents: dict[str, Document] = {}
-    interval_s, answered_at = POLL_FIRST_S, 0.0
+    interval_s = POLL_FIRST_S
+    away = Away(say, FACTOR * client.timeout_s)
+    if has_answered:
+        away.answered()
     while True:
         try:
             for task_id in task_ids:
                 if documents.get(task_id, {}).get("state") not in SETTLED:
-                    documents[task_id] = client.task(task_id)
-                    answered_at = time.monotonic()
+                    documents[task_id] = client.look(task_id)
+                    away.answered()
         except (UnreachableError, RefusedError) as exc:
-            is_away = isinstance(exc, UnreachableError) or exc.is_busy
-            if not is_away or time.monotonic() - answered_at > client.timeout_s or not answered_at:
-                raise
+            away.lost(exc)
         else:
             report(list(documents.values()))
             if all(document["state"] in SETTLED for document in documents.values()):

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .phase import Phase
     from .table import EngineTable
 
-_TIMEOUT_S: Final = 20.0  #: for the new workers to be ready
 _HANG_UP: Final = "SIGHUP"
 
 
@@ -106,7 +105,7 @@ class Reloads:
         """
         self._phase.refuse_if_busy()
         bake_s = seconds(request, "bake_s", self._options.bake_s)
-        timeout_s = seconds(request, "timeout_s", _TIMEOUT_S)
+        timeout_s = seconds(request, "timeout_s", self._options.start_timeout_s)
         target = self._target(request)
         doors = self._reread_table()
         reload = Reload(self._fleet, target, bake_s=bake_s, timeout_s=timeout_s, tell=tell)

@@ -3,11 +3,17 @@
 The real thing is tried by every run of these tests: `./inv test` has come this way.
 """
 
+import contextlib
+import fcntl
 import os
+import pty
+import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -15,7 +21,10 @@ import pytest
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("sh", "cat", "cut", "dirname", "readlink", "sha256sum", "rm", "mkdir", "cp", "chmod", "sleep")
+TOOLS = (
+    *("sh", "cat", "cut", "dirname", "readlink", "sha256sum", "rm", "mkdir", "cp", "chmod", "sleep"),
+    *("date", "grep", "stty", "tail"),
+)
 
 # Stands in for python3 and, copied, for .venv/bin/python. `-c` reaches the real one.
 FAKE_PYTHON = """#!/bin/sh
@@ -31,6 +40,7 @@ case "$*" in
     ;;
 "-P -m release.tasks.program "*) shift 3 && echo "$PWD" "$@" ;;
 "-m pip "*--require-hashes*)
+    echo "$FAKE_PIP_SAYS"
     sleep "${FAKE_PIP_S:-0}"
     echo locked >>"$FAKE_LOG"
     exit "${FAKE_PIP_EXIT:-0}"
@@ -61,7 +71,12 @@ class Project:
         self.python.chmod(0o755)
 
     def start(
-        self, *args: str, cwd: Path | None = None, inv: Path | None = None, **env: str
+        self,
+        *args: str,
+        cwd: Path | None = None,
+        inv: Path | None = None,
+        stderr: int = subprocess.PIPE,
+        **env: str,
     ) -> subprocess.Popen[str]:
         env = {"PATH": str(self.path), "FAKE_LOG": str(self.log), "REAL_PYTHON": sys.executable} | env
         return subprocess.Popen(
@@ -69,7 +84,7 @@ class Project:
             cwd=cwd or self.root,
             env=env,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             start_new_session=True,  # so that a test may kill it with all it started
         )
@@ -195,10 +210,55 @@ def test_a_venv_whose_python_is_another_minor_version_now_is_made_anew(project: 
 def test_a_failed_install_says_so_and_is_done_again(project: Project) -> None:
     code, out, err = project.run("check", FAKE_PIP_EXIT="1")
     assert (code, out) == (1, "")
-    assert err.endswith(f"inv: could not fill {project.root}/.venv; run the same command again to go on\n")
+    said = f"{project.root}/.venv/pip.log"
+    assert err.endswith(
+        f"inv: could not fill {project.root}/.venv (all that pip said: {said}); run the same command again to go on\n"
+    )
     project.take_steps()
     assert project.run("check")[0] == 0
     assert project.take_steps() == ["venv", "locked", "project"]
+
+
+def test_it_tells_how_far_pip_is_in_one_line_of_a_terminal(project: Project) -> None:
+    """As narrow as the terminal; the line is gone when the packages are there."""
+    terminal, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    says = "Collecting a==1\n  Downloading a\nCollecting b==2"
+    process = project.start("check", stderr=side, FAKE_PIP_S="1.5", FAKE_PIP_SAYS=says)
+    os.close(side)
+    shown = ""
+    with contextlib.suppress(OSError):  # EIO: the other side is closed
+        while chunk := os.read(terminal, 4096):
+            shown += chunk.decode()
+    os.close(terminal)
+    assert process.wait(30) == 0
+    process.communicate()
+    told = [line for line in shown.split("\r") if "packages, " in line]
+    count = len(re.findall(r"^[a-z0-9].*==", (ROOT / "requirements-dev.lock").read_text(), re.M | re.I))
+    assert told
+    assert told[0] == f"      2 of {count} packages, 1 s".ljust(39)
+    assert shown.endswith("\r  3/3 the project\r\n")
+
+
+def test_without_a_network_it_says_what_may_be_missing(project: Project) -> None:
+    says = "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching distribution found for a"
+    code, _, err = project.run("check", FAKE_PIP_EXIT="1", FAKE_PIP_SAYS=says)
+    assert code == 1
+    assert "ERROR: No matching distribution found for a\ninv: the package index did not answer" in err
+
+
+def test_a_folder_that_may_not_be_written_is_one_line_and_2(project: Project) -> None:
+    """A file system without writes stops root, too."""
+    flags = "mount --bind . . && mount -o remount,bind,ro . && exec ./inv check"
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("needs a mount namespace of its own")
+    for tool in ("mount",):
+        (project.path / tool).symlink_to(shutil.which(tool) or "")
+    process = project.start(inv=Path(shutil.which("unshare") or ""), *("-m", "sh", "-c", flags))
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith(f"inv: {project.root} may not be written, and .venv has to be made there")
+    assert err.count("\n") == 1
 
 
 def test_a_killed_install_is_done_again(project: Project) -> None:

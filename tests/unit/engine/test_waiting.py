@@ -29,7 +29,7 @@ class Engine:
         self.states = states
         self.asked: list[str] = []
 
-    def task(self, task_id: str) -> dict[str, str]:
+    def look(self, task_id: str) -> dict[str, str]:
         self.asked.append(task_id)
         states = self.states[task_id]
         state = states.pop(0) if len(states) > 1 else states[0]

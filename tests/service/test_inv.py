@@ -210,10 +210,8 @@ def test_a_venv_whose_python_is_another_minor_version_now_is_made_anew(project: 
 def test_a_failed_install_says_so_and_is_done_again(project: Project) -> None:
     code, out, err = project.run("check", FAKE_PIP_EXIT="1")
     assert (code, out) == (1, "")
-    said = f"{project.root}/.venv/pip.log"
-    assert err.endswith(
-        f"inv: could not fill {project.root}/.venv (all that pip said: {said}); run the same command again to go on\n"
-    )
+    said = f"inv: could not set up {project.root}/.venv (all that was said: {project.root}/.venv.log); "
+    assert err.endswith(f"{said}run the same command again to go on\n")
     project.take_steps()
     assert project.run("check")[0] == 0
     assert project.take_steps() == ["venv", "locked", "project"]
@@ -234,14 +232,15 @@ def test_it_tells_how_far_pip_is_in_one_line_of_a_terminal(project: Project) -> 
     assert process.wait(30) == 0
     process.communicate()
     told = [line for line in shown.split("\r") if "packages, " in line]
-    count = len(re.findall(r"^[a-z0-9].*==", (ROOT / "requirements-dev.lock").read_text(), re.M | re.I))
+    count = len(re.findall(r"^[A-Za-z0-9].*==", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE))
     assert told
-    assert told[0] == f"      2 of {count} packages, 1 s".ljust(39)
-    assert shown.endswith("\r  3/3 the project\r\n")
+    assert re.fullmatch(rf"      2 of {count} packages, \d+ s +", told[0])
+    assert len(told[0]) == 39
+    assert "\r  3/3 the project\r\n" in shown
 
 
 def test_without_a_network_it_says_what_may_be_missing(project: Project) -> None:
-    says = "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching distribution found for a"
+    says = "WARNING: Retrying after connection broken\nERROR: No matching distribution found for a"
     code, _, err = project.run("check", FAKE_PIP_EXIT="1", FAKE_PIP_SAYS=says)
     assert code == 1
     assert "ERROR: No matching distribution found for a\ninv: the package index did not answer" in err
@@ -252,9 +251,8 @@ def test_a_folder_that_may_not_be_written_is_one_line_and_2(project: Project) ->
     flags = "mount --bind . . && mount -o remount,bind,ro . && exec ./inv check"
     if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
         pytest.skip("needs a mount namespace of its own")
-    for tool in ("mount",):
-        (project.path / tool).symlink_to(shutil.which(tool) or "")
-    process = project.start(inv=Path(shutil.which("unshare") or ""), *("-m", "sh", "-c", flags))
+    (project.path / "mount").symlink_to(shutil.which("mount") or "")
+    process = project.start("-m", "sh", "-c", flags, inv=Path(shutil.which("unshare") or ""))
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (2, "")
     assert err.startswith(f"inv: {project.root} may not be written, and .venv has to be made there")

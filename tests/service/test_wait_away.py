@@ -1,4 +1,4 @@
-"""``--wait`` when the engine goes away in mid-wait: it says so, asks again, and ends; a real engine is killed."""
+"""``--wait`` whose engine goes away: it says so, asks again, and ends; a real engine is killed."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ PAGES: Final = {
     "recording.md": Setting(
         ONE,
         SERVE,
-        put={"--duration 3600": "--duration 5", "http://test-engine:9181": "http://127.0.0.1:9181"},
+        put={"http://test-engine:9181": "http://127.0.0.1:9181"},
         by_shape=True,
     ),
     "running.md": Setting(ONE),

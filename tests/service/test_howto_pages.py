@@ -16,6 +16,8 @@ from tests.typed_pages import PAGES, SECRET, TOKENS, path_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 
 class Servers(NamedTuple):
     """What all pages share."""
@@ -62,21 +64,18 @@ def type_page(name: str, servers: Servers) -> list[str]:
     return lines
 
 
-@pytest.mark.slow
 @pytest.mark.redis
 @pytest.mark.parametrize("name", sorted(PAGES.keys() - {"keys.md", "migration.md"}))
 def test_what_a_page_has_typed_does_what_it_shows(name: str, servers: Servers) -> None:
     type_page(name, servers)
 
 
-@pytest.mark.slow
 @pytest.mark.redis
 def test_what_each_other_tool_sends_becomes_a_purge(servers: Servers) -> None:
     lines = type_page("migration.md", servers)
     assert [line.split("\t")[-2] for line in lines if "\tdone\t" in line] == ["varnish-1 acked"] * 2
 
 
-@pytest.mark.slow
 @pytest.mark.redis
 def test_a_key_purges_the_pages_that_carry_it(servers: Servers) -> None:
     lines = type_page("keys.md", servers)

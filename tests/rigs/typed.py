@@ -31,6 +31,8 @@ _FRAME: Final = re.compile(r"\s.*\(.+:N\)$")
 _ALIKE: Final = 0.6  #: the share of its words that a sentence has to have
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 _TABLE: Final = 3  #: columns
+_ROW: Final = 6  #: cells without spaces, in a terminal: how far apart they are depends on what they hold
+_ALIKE_CELLS: Final = 0.8  #: the share of cells that have to be of the same kind: a version may be no number
 TIMEOUT_S: Final = 840  #: on a machine whose cores forty processes want a page takes minutes
 ENGINE: Final = '[engine]\nlisten = "127.0.0.1:9181"\n'
 
@@ -165,12 +167,22 @@ def _is_alike(shown: str, said: str) -> bool:
         return True
     if _FRAME.match(a):
         return _FRAME.match(b) is not None
+    if _is_row_alike(a.split(), b.split()):
+        return True
     columns, others = (tuple(_kind(column) for column in _COLUMNS.split(line)) for line in (a, b))
     if len(columns) >= _TABLE and (len(columns) == len(others) or "N" in a):  # a header may be of two lines
         return len(columns) == len(others) and all(
             one in (other, "-") or other == "-" for one, other in zip(columns, others, strict=True)
         )
     return SequenceMatcher(None, a.split(), b.split()).ratio() >= _ALIKE
+
+
+def _is_row_alike(shown: list[str], said: list[str]) -> bool:
+    """Return whether two rows of a terminal's table have the same name and nearly the same kinds of cells."""
+    if len(shown) != len(said) or len(shown) < _ROW or shown[0] != said[0]:
+        return False
+    same = sum(_kind(one) == _kind(other) for one, other in zip(shown, said, strict=True))
+    return same >= _ALIKE_CELLS * len(shown)
 
 
 def _kind(column: str) -> str:

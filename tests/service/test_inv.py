@@ -92,7 +92,7 @@ class Project:
     def run(
         self, *args: str, cwd: Path | None = None, inv: Path | None = None, **env: str
     ) -> tuple[int, str, str]:
-        process = self.start(*args, cwd=cwd, inv=inv, **env)
+        process = self.start(*args, cwd=cwd, inv=inv, stderr=subprocess.PIPE, **env)
         out, err = process.communicate(timeout=30)
         return process.returncode, out, err
 

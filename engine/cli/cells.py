@@ -80,7 +80,8 @@ WHY_COLUMNS = (
     "error",
 )
 PURGE_COLUMNS = ("task_id", "kind", "match", "state", "created_at", "nodes")
-TIMES = frozenset({"until", "since", "timestamp"})  #: and what ends in _at: UNIX seconds
+TIMES = frozenset({"until", "since", "timestamp", "ctime", "mtime", "etime"})
+"""And what ends in _at: UNIX seconds; the last three are those of triggers (RFC 8007)."""
 SKIPPED_COLUMNS = ("name", "reason")
 NOTE_COLUMNS = ("nodes", "note")
 _STYLES = {

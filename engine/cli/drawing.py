@@ -54,21 +54,34 @@ def table(to: Console, title: str, columns: Sequence[str], rows: Sequence[Docume
 
 
 def pairs(to: Console, told: Sequence[tuple[str, Any]]) -> None:
-    """Draw values beside their names, those that there are; below them where a name takes half the width."""
-    from rich.table import Table  # noqa: PLC0415 - only a terminal pays for rich
+    """Draw values beside their names, those that there are; below them where they have no room.
 
+    They stand in a column, unless names take more than half of the width and values not less than the rest.
+    """
     kept = [(clean(key), styled(key, value)) for key, value in told if value not in (None, "", [], {})]
-    if max((width_of(key) for key, _ in kept), default=0) > to.width // _NAMES_SHARE:
-        for key, value in kept:
+    names = max((width_of(key) for key, _ in kept), default=0)
+    values = max((value.cell_len for _, value in kept), default=0)
+    is_column = names <= to.width // _NAMES_SHARE or names + len(_GAP) + values <= to.width
+    for key, value in kept:
+        place = (names if is_column else width_of(key)) + len(_GAP)
+        if is_column and max(map(width_of, value.plain.split()), default=0) <= to.width - place:
+            _beside(to, key, value, place)
+        elif place + value.cell_len <= to.width:
+            _beside(to, key, value, place)
+        else:  # a word, such as a URL, stays whole where a line of its own has room for it
             folded(to, key)
             folded(to, value, len(_GAP))
-        return
-    grid = Table.grid(padding=(0, len(_GAP), 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    for key, value in kept:
-        grid.add_row(key, value)
-    to.print(grid)
+
+
+def _beside(to: Console, key: str, value: Text, place: int) -> None:
+    """Draw a value from *place* on, its words on the next lines where they have no room."""
+    from rich.text import Text  # noqa: PLC0415 - only a terminal pays for rich
+
+    name = key + " " * (place - width_of(key))
+    for line in value.wrap(to, to.width - place, overflow="fold"):
+        line.rstrip()
+        to.print(Text(name).append_text(line), soft_wrap=True)
+        name = " " * place
 
 
 def _blocks(to: Console, title: str, columns: Sequence[str], rows: Sequence[Document]) -> None:

@@ -97,6 +97,10 @@ def test_a_page_is_read_as_it_is_meant() -> None:
         ("task_id 1a22a2d6eb8fa06a", "task_id 0b9d5f7fee94e2a2"),
         ("0.1  5226  MainThread  works  0.922  -", "0.1\t9630\tMainThread\twaits\t1.2\twork: an idle thread"),
         (
+            " engine-1 alive   true       3 0.012 1.4.2   cdn-1 4711 10.0.0.11:9181",
+            " engine-2 alive  false       0   0 0+dev   vm   25228 127.0.0.1:9182",
+        ),
+        (
             "purgeline: 3 exchanges on 2 connections; edge-1 is ready",
             "purgeline: 3 exchanges on 1 connection; edge-1 is ready",
         ),

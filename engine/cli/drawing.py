@@ -64,9 +64,8 @@ def pairs(to: Console, told: Sequence[tuple[str, Any]]) -> None:
     is_column = names <= to.width // _NAMES_SHARE or names + len(_GAP) + values <= to.width
     for key, value in kept:
         place = (names if is_column else width_of(key)) + len(_GAP)
-        if is_column and max(map(width_of, value.plain.split()), default=0) <= to.width - place:
-            _beside(to, key, value, place)
-        elif place + value.cell_len <= to.width:
+        longest = max(map(width_of, value.plain.split()), default=0) if is_column else value.cell_len
+        if place + longest <= to.width:
             _beside(to, key, value, place)
         else:  # a word, such as a URL, stays whole where a line of its own has room for it
             folded(to, key)

@@ -87,8 +87,14 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
             "that comes while that is under way counts when it was sent again after it"
         ),
     ] = False
-    layers: Annotated[list[str], _said("names of layers; without these and `nodes`: every node")] = []
-    nodes: Annotated[list[str], _said("names of nodes; without these and `layers`: every node")] = []
+    layers: Annotated[
+        list[str],
+        _said("names of layers, `eu/edge` one of the engine `eu`; without these and `nodes`: every node"),
+    ] = []
+    nodes: Annotated[
+        list[str],
+        _said("names of nodes, `eu/edge-7` one of the engine `eu`; without these and `layers`: every node"),
+    ] = []
     callback: Annotated[
         str | None, _said("URL for state reports; its host needs a `[[callback]]` rule", "none")
     ] = None

@@ -17,7 +17,7 @@ from engine.config.hints import nearest
 from engine.errors import RequestError
 from engine.nodes import drivers
 from engine.nodes.ability import incapable_reason
-from engine.tasks.plan import GONE, Note, Plan, Skipped, Step, read_plan, storable
+from engine.tasks.plan import GONE, LAYER, Note, Plan, Skipped, Step, read_plan, storable
 from engine.tasks.words import Action, Kind, operation_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.config.tables import Config, NodeConfig
     from engine.tasks.words import Operation
 
+MARK: Final = "/"  #: between the name of a node and one below it
 _NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
 _PARENT_IS_HARD: Final = "purged hard: a stale object of a parent would be fresh to its edges"
@@ -56,7 +57,7 @@ class Topology:
         """Return the plan of a task; it is made once for all tasks that ask for the same.
 
         Args:
-            layers: names; empty: all.
+            layers: names; empty: all. ``eu/edge`` is one of the engine that the node ``eu`` is.
             nodes: names; empty: all.
             action: of the task.
             kind: of its targets.
@@ -71,9 +72,11 @@ class Topology:
         wanted = (frozenset(layers), frozenset(nodes), action, kind, soft, skip, host_pattern)
         plan = self._plans.get(wanted)
         if plan is None:
-            _refuse_unknown("layers", layers, self._layers)
+            in_layers, of_layers = self._split_layers(layers)
             own, below = self._split(nodes)
-            chosen = self._choose(wanted[0], own)
+            for head, names in of_layers.items():
+                below[head] = (*names, *below.get(head, ()))
+            chosen = self._choose(in_layers, own)
             able, skipped = _part(chosen, action, kind, skip=skip, host_pattern=host_pattern)
             steps = self._steps(able, action, kind, soft=soft and not host_pattern, below=below)
             of = f"{kind} of a host pattern" if host_pattern else kind
@@ -135,11 +138,32 @@ class Topology:
         own = frozenset(head for head, _, _ in heads.values())
         return own, {head: tuple(sorted(rests)) for head, rests in below.items()}
 
-    def _choose(self, layers: frozenset[str], nodes: frozenset[str]) -> list[NodeConfig]:
+    def _split_layers(self, layers: Sequence[str]) -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
+        """Return the nodes in layers, or with layers of their own that are named; and these, see `Step.below`.
+
+        Raises:
+            RequestError: 422, an unknown name, or one below a node that is a cache.
+        """
+        own = [name for name in layers if MARK not in name]
+        _refuse_unknown("layers", own, self._layers)
+        chosen = {node.name for node in self._nodes if node.layer in own}
+        of: dict[str, list[str]] = {}
+        for name in layers:
+            head, mark, rest = name.partition(MARK)
+            if not mark:
+                continue
+            _refuse_unknown("layers", [head], [node.name for node in self._nodes])
+            if not drivers.is_engine(self._by_name[head]) or not rest:
+                what = "names no layer behind the /" if not rest else f"{head} is a cache, and has no layers"
+                raise RequestError(422, f"layers: {name[:_NAME_MAX]!r}: {what}", field="layers")
+            if head not in chosen:
+                of.setdefault(head, []).append(LAYER + rest)
+        everything = frozenset(node.name for node in self._nodes) if not layers else frozenset({*chosen, *of})
+        return everything, {head: tuple(sorted(rests)) for head, rests in of.items()}
+
+    def _choose(self, in_layers: frozenset[str], nodes: frozenset[str]) -> list[NodeConfig]:
         chosen = [
-            node
-            for node in self._nodes
-            if (not layers or node.layer in layers) and (not nodes or node.name in nodes)
+            node for node in self._nodes if node.name in in_layers and (not nodes or node.name in nodes)
         ]
         if not chosen:
             what = "no node is in both layers and nodes" if self._nodes else "no [[node]] is configured"

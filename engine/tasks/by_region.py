@@ -44,10 +44,12 @@ def stored_of(task: Task) -> dict[str, Lower]:
 
 
 def skipped_of(task: Task) -> list[Skipped]:
-    """Return the nodes below those of a task that cannot do it."""
-    return [one for lower in (task.lower or {}).values() for one in lower.skipped]
+    """Return the nodes that cannot do a task, those below its own, too."""
+    own = () if task.plan is None else task.plan.skipped
+    return [*own, *(one for lower in (task.lower or {}).values() for one in lower.skipped)]
 
 
 def notes_of(task: Task) -> list[Note]:
-    """Return what nodes below those of a task do otherwise than it asks."""
-    return [one for lower in (task.lower or {}).values() for one in lower.notes]
+    """Return what nodes do otherwise than a task asks, those below its own, too."""
+    own = () if task.plan is None else task.plan.notes
+    return [*own, *(one for lower in (task.lower or {}).values() for one in lower.notes)]

@@ -91,11 +91,8 @@ def _filled(make: type[_D], task: Task) -> _D:
         nodes,
     )
     plan = task.plan
-    if plan is not None and plan.has_remarks:
-        filled.skipped, filled.notes = plan.skipped, plan.notes
-    if task.lower is not None:
-        filled.skipped = [*filled.skipped, *by_region.skipped_of(task)]
-        filled.notes = [*filled.notes, *by_region.notes_of(task)]
+    if task.lower is not None or (plan is not None and plan.has_remarks):
+        filled.skipped, filled.notes = by_region.skipped_of(task), by_region.notes_of(task)
     if task.start_at:
         filled.start_at = task.start_at
     if task.verify is not None:

@@ -15,6 +15,7 @@ from engine.errors import StoreError
 from engine.tasks.words import Action, Operation
 
 GONE: Final = "gone"  #: what a step lacks whose node is not configured
+LAYER: Final = ":"  #: in front of the name of a layer, among names of nodes
 _KEY_BYTES: Final = 12
 
 
@@ -28,7 +29,9 @@ class Step(msgspec.Struct, frozen=True):
     is_parent: bool  #: whether another step waits for it
     driver: str = ""  #: of its cache
     lacks: str = ""  #: why the node as it is configured now cannot be sent that; empty: it can
-    below: tuple[str, ...] = ()  #: of a node that is an engine: which of its nodes; empty: all of them
+    below: tuple[str, ...] = ()
+    """Of a node that is an engine: which of its nodes; empty: all of them. Names of layers have a `LAYER` in
+    front: nodes of these alone, and of them those that are named beside."""
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -250,14 +250,12 @@ class Task:
         created_at: float,
     ) -> None:
         self.id = id
-        self.action = action
-        self.kind = kind
+        self.action, self.kind = action, kind
         self.targets = targets
         self.soft, self.prefetch = soft, prefetch
         self.callback = callback
         self.due_s = due_s
-        self.body = body
-        self.digest = digest
+        self.body, self.digest = body, digest
         self.created_at = created_at
         self.updated_at = created_at
         self.due_at = created_at + due_s

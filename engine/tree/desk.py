@@ -36,7 +36,8 @@ _ERROR: Final = 400
 _CONFLICT: Final = 409
 _UNREADABLE: Final = 400
 _TOO_MANY: Final = 429
-_FOR_GOOD: Final = ("nodes", "kind")  #: it has no leaf of that name, or one that cannot purge so
+_FOR_GOOD: Final = ("nodes", "layers", "kind")
+"""Fields of what it will never do: it has no leaf or layer of that name, or a leaf that cannot purge so."""
 _SERVER_ERROR: Final = 500
 
 

@@ -10,6 +10,7 @@ import msgspec
 from engine.intake.task_body import decode, digest_of
 from engine.tasks import by_region, by_target
 from engine.tasks.handed_ids import digest_of_text, own_id, part_id
+from engine.tasks.plan import LAYER
 from engine.tasks.words import CANCELLED, HARD, LAST, LATE, TOGETHER, Operation, State
 from engine.tree.words import SINCE, Handed, lacking
 
@@ -251,7 +252,9 @@ class Piece:
         if handed.kind == "url" and any(target.endswith("*") for target in chosen):
             handed.literal = True
         handed.confirm = True
-        handed.nodes = list(by_region.nodes_of(task, share.node.name))
+        below = by_region.nodes_of(task, share.node.name)
+        handed.nodes = [name for name in below if not name.startswith(LAYER)]
+        handed.layers = [name.removeprefix(LAYER) for name in below if name.startswith(LAYER)]
         if task.owner is None:
             handed.due_s = task.due_s
             _add_wishes(handed, task, operation)

@@ -194,10 +194,7 @@ def report_of(task: Task) -> Report:
 
 def _remarks_of(task: Task) -> tuple[list[Skipped], list[Note]]:
     """Return the nodes that cannot do a task, and what others do otherwise; those below them, too."""
-    skipped, notes = by_region.skipped_of(task), by_region.notes_of(task)
-    if task.plan is not None:
-        skipped, notes = [*task.plan.skipped, *skipped], [*task.plan.notes, *notes]
-    return skipped[:REMARKS_MAX], notes[:REMARKS_MAX]
+    return by_region.skipped_of(task)[:REMARKS_MAX], by_region.notes_of(task)[:REMARKS_MAX]
 
 
 def stored_report(document: Mapping[str, Any]) -> Report:

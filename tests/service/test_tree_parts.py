@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes.node import FakeNode
-from tests.rigs.engine_process import fake_table
+from tests.rigs.engine_process import fake_table, layer_tables
 from tests.rigs.tree import engine_in, region_table, wait_state
 from tests.waiting import wait_until
 
@@ -128,3 +128,21 @@ def test_what_a_region_holds_for_too_long_is_asked_for_before_it_fails(
         root.wait_for(task, "partial")
         failed = root.wait_for(task, "failed", timeout_s=60)
         assert failed["errors"][-1]["reason"].startswith("held below, or never taken: eu told of no end in ")
+
+
+def test_a_layer_of_a_region_is_named_by_the_way_to_it_early_and_late(tmp_path: Path) -> None:
+    with FakeNode() as shield, FakeNode() as leaf:
+        tables = layer_tables("shield", "edge") + fake_table(shield.url, name="s-1", layer="shield")
+        with (
+            engine_in(tmp_path, tables + fake_table(leaf.url, name="edge-1"), name="eu") as region,
+            engine_in(tmp_path, region_table(region, name="eu"), name="root") as root,
+        ):
+            root.wait_for(root.submit([URL + "1"], layers=["eu/shield"]), "done")
+            region.stop()
+            late = root.submit([URL + "2"], layers=["eu/shield"])
+            root.wait_for(late, "partial")
+            region.start()
+            root.wait_for(late, "done")
+            nobody = root.wait_for(root.submit([URL + "3"], layers=["eu/nothing"]), "failed")
+            assert "'nothing' is not configured" in nobody["errors"][0]["reason"]
+        assert (shield.urls, leaf.urls) == ([URL + "1", URL + "2"], [])

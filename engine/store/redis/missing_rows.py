@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from engine.errors import StoreError
-from engine.store.redis.queues import QUEUES
 from engine.store.redis.rows import Row, row_of
 from engine.store.redis.script import Script
 from engine.store.redis.scripts import WHO
+from engine.store.redis.task_rows import QUEUES
 from engine.tasks.missing import fail_missing
 from engine.tasks.records import Committed, rows_of, token_of_row
 

@@ -16,32 +16,29 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from engine.errors import StoreError
-from engine.store.redis.part import RedisPart
-from engine.store.redis.rows import Row, row_of, rows_in
+from engine.store.redis.rows import Row, rows_in
 from engine.store.redis.scripts import CLEAN, MOMENT
-from engine.tasks.handed_ids import HANDED, is_of
+from engine.store.redis.task_rows import QUEUES, TaskRows
 from engine.tasks.records import Depth, ParkedRow
 from engine.tasks.words import URLS, Operation, host_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from engine.store.redis.script import Command
     from engine.tasks.records import Delivered
 
-QUEUES: Final = ("delay:", "fetch:", "wait:", "host:")
 _PURGES: Final = ("delay:", "host:")
 _SENDABLE: Final = ("delay:", "fetch:", "host:")
 _PREFETCH: Final = str(int(Operation.PREFETCH))
 _WIDE_MAX: Final = 1000
-_SCAN: Final = 2000
 _COUNTED_ROWS: Final = 10_000
 _BACK_S: Final = 30.0
 """How far a region's time may go back: by what a failover lost. And rows of an engine of the version before
 bear the time of its own clock, which may be off by as much."""
 
 
-class RedisQueues(RedisPart):
+class RedisQueues(TaskRows):
     """The part of the store that reads delay queues."""
 
     def moment(self) -> Callable[[ParkedRow], bool]:
@@ -301,54 +298,3 @@ class RedisQueues(RedisPart):
             for name, operation, after, member in (msgspec.json.decode(text) if text else ())
             if name == node and operation == _PREFETCH and node in after.split(",")
         ]
-
-    def rows_of_tasks(self, task_ids: Iterable[str]) -> dict[str, list[Row]]:
-        """Return every row of some tasks: looked for in their regions, for nothing else asks for that."""
-        by_task: dict[str, list[Row]] = {}
-        for task_id in task_ids:
-            tag = self.keys.tags[self.keys.region(task_id)]
-            for name in self.link.one("SUNION", f"{tag}delayed", f"{tag}hosted"):
-                node = name.decode()
-                for queue in QUEUES:
-                    for member in self._members_of(f"{tag}{queue}{node}", task_id):
-                        after = "?" if queue == "wait:" else ""
-                        row = row_of(node, member, 0.0, after)
-                        by_task.setdefault(task_id, []).append(Row.read(row, must_be_there=True))
-        return by_task
-
-    def parts_parked(self, stems: Sequence[str]) -> list[str]:
-        """See `Store.parts_parked`: every queue is looked through, for nothing else asks for that."""
-        names = self.link.all([("SUNION", f"{tag}delayed", f"{tag}hosted") for tag in self.keys.tags])
-        left = {
-            f"{tag}{queue}{name.decode()}": b"0"
-            for tag, of_tag in zip(self.keys.tags, names, strict=True)
-            for name in of_tag
-            for queue in QUEUES
-        }
-        found: set[str] = set()
-        while left:
-            commands = [
-                ("ZSCAN", queue, cursor, "MATCH", f"* *{HANDED}* *", "COUNT", _SCAN)
-                for queue, cursor in left.items()
-            ]
-            for queue, (cursor, page) in zip(list(left), self.link.all(commands), strict=True):
-                found.update(_task_of(member.decode()) for member in page[::2])
-                if cursor == b"0":
-                    del left[queue]
-                else:
-                    left[queue] = cursor
-        return [task_id for task_id in found if is_of(task_id, stems)]
-
-    def _members_of(self, queue: str, task_id: str) -> list[str]:
-        members: list[str] = []
-        cursor = b"0"
-        while True:
-            cursor, page = self.link.one("ZSCAN", queue, cursor, "MATCH", f"* {task_id} *", "COUNT", _SCAN)
-            members += [member.decode() for member in page[::2] if _task_of(member.decode()) == task_id]
-            if cursor == b"0":
-                return members
-
-
-def _task_of(member: str) -> str:
-    """Return the task of a row as its queue has it."""
-    return member.split(" ", 2)[1]

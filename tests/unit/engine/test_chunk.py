@@ -402,6 +402,15 @@ async def test_rows_of_an_engine_go_to_those_of_its_nodes_that_their_tasks_are_f
     assert sent["2"].digests == {}
 
 
+async def test_rows_of_tasks_for_layers_and_of_others_for_leaves_go_to_all() -> None:
+    """A question with both would mean the leaves of these layers alone."""
+    rows = [row("http://a.com/", 1, task_id="a"), row("http://a.com/", 2, task_id="b")]
+    _, node, running = await begin(Queue(*rows), known={"a": Lower((":edge",)), "b": Lower(("edge-9",))})
+    [(share, _)] = node.backlog
+    running.cancel()
+    assert share.task.lower == {"edge-1": Lower()}
+
+
 async def test_what_an_engine_tells_of_rows_is_for_each_of_their_tasks() -> None:
     rows = [row("http://a.com/1", 1, task_id="a"), row("http://a.com/2", 2, task_id="b")]
     chunk, node, running = await begin(Queue(*rows), known={})

@@ -278,3 +278,58 @@ def test_drivers_that_drop_one_variant_of_a_url_are_noted_together() -> None:
     assert "Vary" in note.note
     assert one.plan(action=Action.PREFETCH).notes == ()
     assert one.plan(nodes=["n"], kind=Kind.PREFIX).notes == ()
+
+
+REGIONS = (("eu", "region", None), ("us", "region", None), ("shield", "top", None))
+
+
+def regions() -> Topology:
+    table = {
+        "layer": [{"name": "top"}, {"name": "region"}],
+        "node": [
+            {
+                "driver": "varnish" if layer == "top" else "engine",
+                "url": "http://127.0.0.1:1",
+                "name": name,
+                "layer": layer,
+                **({} if layer == "top" else {"public_keys": ["A" * 43]}),
+            }
+            for name, layer, _ in REGIONS
+        ],
+    }
+    return Topology(parse(table))
+
+
+@pytest.mark.parametrize(
+    ("layers", "nodes", "below"),
+    [
+        (["eu/edge"], [], {"eu": (":edge",)}),
+        (["eu/edge", "eu/shield", "us/fr/edge"], [], {"eu": (":edge", ":shield"), "us": (":fr/edge",)}),
+        (["top", "eu/edge"], [], {"shield": (), "eu": (":edge",)}),
+        (["region", "eu/edge"], [], {"eu": (), "us": ()}),  # all of eu are meant
+        (["eu/edge"], ["eu/edge-7"], {"eu": (":edge", "edge-7")}),
+        (["eu/edge"], ["eu", "us"], {"eu": (":edge",)}),
+        ([], ["eu/edge-7"], {"eu": ("edge-7",)}),
+    ],
+)
+def test_a_layer_below_a_node_is_named_by_the_way_to_it(
+    layers: list[str], nodes: list[str], below: dict[str, tuple[str, ...]]
+) -> None:
+    plan = regions().plan(layers, nodes)
+    assert {step.node: step.below for step in plan.steps} == below
+    assert plan.is_narrow is any(below.values())
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (["fr/edge"], "'fr' is not configured"),
+        (["eu/"], "names no layer behind the /"),
+        (["shield/edge"], "shield is a cache, and has no layers"),
+        (["edge"], "'edge' is not configured"),
+    ],
+)
+def test_a_layer_below_what_is_no_engine_is_refused(layers: list[str], said: str) -> None:
+    with pytest.raises(RequestError, match=said) as raised:
+        regions().plan(layers)
+    assert raised.value.field == "layers"

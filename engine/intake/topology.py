@@ -139,7 +139,7 @@ class Topology:
         return own, {head: tuple(sorted(rests)) for head, rests in below.items()}
 
     def _split_layers(self, layers: Sequence[str]) -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
-        """Return the nodes in layers, or with layers of their own that are named; and these, see `Step.below`.
+        """Return the nodes in layers, or with layers of their own that are named; and these: `Step.below`.
 
         Raises:
             RequestError: 422, an unknown name, or one below a node that is a cache.

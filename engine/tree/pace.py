@@ -7,6 +7,7 @@ begun again and again for ever; a link that passes nothing is noticed nearly as 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ class Pace:
         self._move(count)
 
     def _move(self, count: int) -> None:
-        if self._limit.expired():
-            return
         now = asyncio.get_running_loop().time()
         until = now + self._within_s + count / SLOWEST
         if until > (self._limit.when() or 0.0):
-            self._limit.reschedule(until)
+            with contextlib.suppress(RuntimeError):  # it is over: the answer came before the whole body went
+                self._limit.reschedule(until)

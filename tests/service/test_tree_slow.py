@@ -12,7 +12,7 @@ import pytest
 from engine.config.tables import NodeConfig
 from engine.tree import link as link_module
 from engine.tree import pace as pace_module
-from engine.tree.link import Link, LinkError
+from engine.tree.link import Link, LinkError, RefusedError
 from engine.tree.words import TASKS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class SlowChild:
     """Reads a body, and writes its answer, so many bytes at a time; then it says nothing more.
 
     Args:
-        takes: bytes of the body that are read; the rest never.
+        takes: bytes of the body that are read; the rest never. None of it: it is refused at once.
         says: bytes of the answer.
     """
 
@@ -41,6 +41,10 @@ class SlowChild:
         while b"\r\n\r\n" not in got:
             got += await loop.sock_recv(connection, 4096)
         assert b"content-length: 900000\r\n" in got.lower()
+        if not self.takes:
+            await loop.sock_sendall(connection, b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+            await asyncio.sleep(0.2)
+            return
         left = self.takes - len(got.partition(b"\r\n\r\n")[2])
         while left > 0:
             left -= len(await loop.sock_recv(connection, 60_000))
@@ -92,6 +96,11 @@ async def test_a_link_that_passes_nothing_more_is_given_up(monkeypatch: pytest.M
     monkeypatch.setattr(pace_module, "SLOWEST", 1024 * 1024)
     with pytest.raises(LinkError, match="gave no answer"):
         await ask(SlowChild(takes=100_000, says=0))
+
+
+async def test_a_refusal_before_the_whole_body_went_is_one() -> None:
+    with pytest.raises(RefusedError, match="answered 401"):
+        await ask(SlowChild(takes=0, says=0))
 
 
 async def test_a_body_of_a_few_urls_is_given_up_as_soon_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:

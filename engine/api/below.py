@@ -188,5 +188,8 @@ def is_leaf(name: str) -> bool:
 
 def one_line(text: str) -> str:
     """Return a text of another engine on one line, without control characters, and not too long."""
+    is_plain = text.isprintable() and "  " not in text and not text.startswith(" ")
+    if is_plain and len(text) <= _TEXT_MAX and not text.endswith(" "):  # as nearly every one is
+        return text
     shown = "".join(char if char.isprintable() else " " for char in text[: 2 * _TEXT_MAX])
     return " ".join(shown.split())[:_TEXT_MAX]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from engine.base.background import Background
+from engine.base.background import FewAtOnce
 from engine.errors import EngineError
 from engine.tasks.words import Outcome
 from engine.tree.link import LinkError, RefusedError
@@ -67,7 +67,7 @@ class Desk:
         self.questions = Questions(node, link, place, self.settling, stats)
         self.taking_back = TakingBack(link, place, node.name, lambda: self.questions.version)
         self._to_hand: deque[Piece] = deque()
-        self._at_work = Background()
+        self._at_work = FewAtOnce(self._hand, _AT_ONCE)
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -133,8 +133,8 @@ class Desk:
         return self._is_closed or self._node.health.is_down
 
     def _go_on(self) -> None:
-        if self._to_hand and not self._rests and len(self._at_work) < _AT_ONCE:
-            self._at_work.start(self._hand())
+        if self._to_hand and not self._rests:
+            self._at_work.wake()
         self.questions.go_on()
 
     async def _hand(self) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 READY: Final = "ready"
 STATES: Final = ("paused", "down", "sick", "unproven", "refusing", "gone", "catching_up", "unknown", READY)
 """Of leaves, the worst first."""
+_CONCERN: Final = {state: place for place, state in enumerate(STATES)}
 _encode = msgspec.json.encode
 
 
@@ -31,30 +32,28 @@ def leaves_of(rows: Iterable[Leaf]) -> Leaves:
 
 
 def readable(told: Leaves) -> Leaves:
-    """Return what a child told, as far as names are names and states are states.
+    """Return what a child told, as far as names are names and states are states; its leaves are changed.
 
     What it says is shown to operators: it can forge no other node, drive no terminal, and be of any length.
     """
-    leaves = []
-    for leaf in told.leaves[:LEAVES_MAX]:
-        if not is_leaf(leaf.name):
-            continue
-        leaves.append(
-            Leaf(
-                leaf.name,
-                leaf.state if leaf.state in STATES else "unknown",
-                one_line(leaf.layer),
-                one_line(leaf.driver),
-                one_line(leaf.reason),
-                max(0, leaf.delayed),
-                max(0.0, leaf.oldest_delayed_s),
-                max(0.0, leaf.age_s),
-            )
-        )
+    plain: set[str] = {""}  # thousands of leaves have few layers, drivers and reasons
+    leaves = [leaf for leaf in told.leaves[:LEAVES_MAX] if is_leaf(leaf.name)]
+    for leaf in leaves:
+        if leaf.state not in _CONCERN:
+            leaf.state = "unknown"
+        if leaf.layer not in plain or leaf.driver not in plain or leaf.reason not in plain:
+            leaf.layer, leaf.driver, leaf.reason = map(one_line, (leaf.layer, leaf.driver, leaf.reason))
+            plain.update((leaf.layer, leaf.driver, leaf.reason))
+        if not leaf.delayed >= 0:
+            leaf.delayed = 0
+        if not leaf.oldest_delayed_s >= 0:
+            leaf.oldest_delayed_s = 0.0
+        if not leaf.age_s >= 0:
+            leaf.age_s = 0.0
     beyond = len(told.leaves) - len(leaves)
     return Leaves(told.seen, leaves, max(0, told.left_out) + beyond)
 
 
 def concern(leaf: Leaf) -> int:
     """Return a leaf's place in `STATES`."""
-    return STATES.index(leaf.state) if leaf.state in STATES else 0
+    return _CONCERN.get(leaf.state, 0)

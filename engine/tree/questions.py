@@ -9,14 +9,15 @@ they are asked for slowly.
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
-from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 from loguru import logger
 
-from engine.base.background import Background
+from engine.base.background import FewAtOnce
 from engine.errors import EngineError
 from engine.tree.link import LinkError
 from engine.tree.reading import answer_of
@@ -24,7 +25,7 @@ from engine.tree.seal import SealError
 from engine.tree.words import ASK, IDS_MAX, VERSION, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from engine.nodes.node import Node
     from engine.observe.counters import Stats
@@ -41,6 +42,14 @@ _LOOK_S: Final = 1.0  #: between two looks at what the child holds
 _HELD_PAUSE_S: Final = 0.5  #: between two questions about rows of which most are held
 
 _encode = msgspec.json.encode
+
+
+class Turn(enum.Enum):
+    """Pieces that are asked for together."""
+
+    NEW = enum.auto()  #: handed down just now, or not told of yet
+    LATE = enum.auto()  #: of rows, not told of yet
+    OLD = enum.auto()  #: that take long
 
 
 class Acts(Protocol):
@@ -76,9 +85,10 @@ class Questions:
         self._place = place
         self._acts = acts
         self._pieces: dict[str, Piece] = {}  # by their ids
-        self._new = Background()
-        self._old = Background()
-        self._late = Background()
+        self._lines: dict[Turn, dict[Piece, None]] = {line: {} for line in Turn}  # those not under way
+        self._new = FewAtOnce(self._ask_new, _AT_ONCE)
+        self._old = FewAtOnce(self._ask_old, 1)
+        self._late = FewAtOnce(self._ask_late, 1)
         self._is_closed = False
         self._delayed = 0  # the child's rows, when it was asked last
         self._looked_at = 0.0
@@ -94,6 +104,8 @@ class Questions:
     def add(self, piece: Piece) -> bool:
         """Ask for a piece; False: another one with its id is asked for."""
         other = self._pieces.setdefault(piece.id, piece)
+        if other is piece:
+            self._line_up(piece)
         self.go_on()
         return other is piece
 
@@ -101,6 +113,13 @@ class Questions:
         """Ask for a piece no more."""
         if self._pieces.get(piece.id) is piece:
             del self._pieces[piece.id]
+            for line in self._lines.values():
+                line.pop(piece, None)
+
+    def _line_up(self, piece: Piece) -> None:
+        """Have a piece asked for next, among those like it."""
+        if not piece.is_out:
+            self._lines[_line_of(piece, time.monotonic())][piece] = None
 
     def close(self) -> None:
         """Ask nothing more."""
@@ -116,12 +135,12 @@ class Questions:
         """Ask, if there is something to ask for."""
         if self._rests:
             return
-        if self._pieces and len(self._new) < _AT_ONCE:
-            self._new.start(self._ask_new())
-        if self._pieces and not len(self._late):
-            self._late.start(self._ask_late())
-        if not len(self._old) and (self._pieces or len(self._node.postponed)):
-            self._old.start(self._ask_old())
+        if self._lines[Turn.NEW]:
+            self._new.wake()
+        if self._lines[Turn.LATE]:
+            self._late.wake()
+        if self._lines[Turn.OLD] or len(self._node.postponed):
+            self._old.wake()
 
     def note_version(self, version: int) -> None:
         """Note which version of the protocol the child speaks; a later one than this engine's is this one."""
@@ -130,7 +149,7 @@ class Questions:
     async def _ask_new(self) -> None:
         """Ask for pieces that were handed down just now, until there are none."""
         while not self._rests:
-            new = self._choose(partial(_is_new, time.monotonic() - _NEW_S))
+            new = self._take(Turn.NEW)
             if not new:
                 return
             await self._ask(new, _NEW_WAIT_S)
@@ -138,7 +157,7 @@ class Questions:
     async def _ask_late(self) -> None:
         """Ask for tasks of which rows are to be delivered, until there are none."""
         while not self._rests:
-            late = self._choose(_is_late)
+            late = self._take(Turn.LATE)
             if not late:
                 return
             await self._ask(late, 0)
@@ -149,21 +168,20 @@ class Questions:
     async def _ask_old(self) -> None:
         """Ask for pieces that take long, and look whether what the child holds may have gone on."""
         while not self._rests:
-            old = self._choose(_was_told)
-            if not old and not self._pieces and not len(self._node.postponed):
+            old = self._take(Turn.OLD)
+            if not old and not len(self._node.postponed):
                 return
             await self._ask(old, _OLD_WAIT_S if old else 0)
             if not old:
                 await asyncio.sleep(_LOOK_S)
 
-    def _choose(self, wanted: Callable[[Piece], bool]) -> list[Piece]:
-        chosen: list[Piece] = []
-        for piece in self._pieces.values():
-            if not piece.is_out and wanted(piece):
-                chosen.append(piece)
-                if len(chosen) == IDS_MAX:
-                    break
-        return chosen
+    def _take(self, line: Turn) -> list[Piece]:
+        """Take as many pieces out of a line as one question may have, those first that wait longest."""
+        waiting = self._lines[line]
+        taken = list(islice(waiting, IDS_MAX))
+        for piece in taken:
+            del waiting[piece]
+        return taken
 
     async def _ask(self, pieces: list[Piece], wait_s: float) -> None:
         for piece in pieces:
@@ -187,6 +205,9 @@ class Questions:
         finally:
             for piece in pieces:
                 piece.is_out = False
+                if self._pieces.get(piece.id) is piece:
+                    self._line_up(piece)
+            self.go_on()
 
     async def _ask_and_tell(self, pieces: list[Piece], wait_s: float) -> None:
         question = Question({piece.id: piece.seen for piece in pieces}, wait_s)
@@ -219,13 +240,8 @@ class Questions:
             self._node.keeping.look_again()
 
 
-def _is_late(piece: Piece) -> bool:
-    return piece.is_asked_first and not piece.seen
-
-
-def _is_new(since: float, piece: Piece) -> bool:
-    return not piece.is_asked_first and (piece.sent_at >= since or not piece.seen)
-
-
-def _was_told(piece: Piece) -> bool:
-    return bool(piece.seen)
+def _line_of(piece: Piece, now: float) -> Turn:
+    if not piece.seen:
+        return Turn.LATE if piece.is_asked_first else Turn.NEW
+    is_new = not piece.is_asked_first and now - piece.sent_at < _NEW_S
+    return Turn.NEW if is_new else Turn.OLD

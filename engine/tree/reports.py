@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import zlib
 from functools import partial
@@ -16,7 +17,7 @@ from engine.tasks.words import State
 from engine.tree.words import REMARKS_MAX, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from engine.api.find import FindTask
     from engine.delivery.watchers import Watchers
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _AGAIN_S: Final = 0.1  #: between two looks at what nobody tells of
 _STORED_FIRST_S: Final = 0.02  #: the same of tasks that are not in this worker's memory, twice that each time
 _STORED_LAST_S: Final = 1.0
+_YOUNG_S: Final = 0.1  #: a task that is at work, and nothing of it is over, is no news for so long
+_GATHER_S: Final = 1e-5  #: for each task asked for, news is waited for that may come right behind the first
+_GATHER_MAX_S: Final = 0.01
 _REST_SHARE: Final = 5  #: of the time that such a look takes there is none, and of a long one in memory
 _LONG_S: Final = 0.005
 
@@ -44,7 +48,7 @@ class Reports:
         self._find = find
         self._watchers = watchers
         self._watched: set[str] = set()
-        self._asked: dict[str, set[asyncio.Event]] = {}
+        self._asked: dict[str, set[_Waiter]] = {}
 
     def __repr__(self) -> str:
         return f"<Reports [{len(self._asked)} tasks asked for]>"
@@ -63,15 +67,17 @@ class Reports:
             StoreError: a store cannot be read.
         """
         until = time.monotonic() + wait_s
-        event = asyncio.Event()
-        self._watch(asked, event)
+        waiter = _Waiter()
+        self._watch(asked, waiter)
         stored_at, pause_s = 0.0, _STORED_FIRST_S
-        marks: dict[str, Any] = {}
+        look = _Look(asked, token, is_patient=wait_s > 0)
+        names: Iterable[str] = asked
         try:
             while True:
                 began = time.monotonic()
                 looks_at_stored = began >= stored_at
-                found, unknown = await self._look(asked, token, marks, with_stored=looks_at_stored)
+                names = asked if looks_at_stored else names
+                found, unknown = await self._look(look, names, with_stored=looks_at_stored)
                 if looks_at_stored:
                     now = time.monotonic()
                     stored_at = now + max(pause_s, _REST_SHARE * (now - began))
@@ -82,30 +88,23 @@ class Reports:
                 took_s = time.monotonic() - began
                 if took_s > _LONG_S and not looks_at_stored:
                     await asyncio.sleep(min(left_s, _REST_SHARE * took_s))
-                event.clear()
-                try:
-                    async with asyncio.timeout(
-                        min(left_s, _AGAIN_S, max(0.005, stored_at - time.monotonic()))
-                    ):
-                        await event.wait()
-                except TimeoutError:
-                    continue
+                rest_s = min(left_s, _AGAIN_S, max(0.005, stored_at - time.monotonic()))
+                names = await waiter.wait(rest_s, min(_GATHER_MAX_S, _GATHER_S * len(asked))) or asked
         finally:
-            self._unwatch(asked, event)
+            self._unwatch(asked, waiter)
 
     async def _look(
-        self, asked: Mapping[str, str], token: Token, marks: dict[str, Any], *, with_stored: bool
+        self, look: _Look, names: Iterable[str], *, with_stored: bool
     ) -> tuple[list[Report], list[str]]:
-        """Return what is new; *marks*: of tasks in memory at the last look, which need no further one."""
+        """Return what is new of some of the tasks that are asked for."""
         found: list[Report] = []
         unknown: list[str] = []
-        for task_id, seen in asked.items():
+        token = look.token
+        for task_id in names:
             task = self._find.in_memory(task_id)
             if task is not None:
-                mark = (task.updated_at, task.live, task.state)
-                if marks.get(task_id) == mark:
+                if look.knows(task):
                     continue
-                marks[task_id] = mark
                 report = report_of(task) if _is_ours(task.by.door, task.token, token) else None
             elif with_stored:
                 document = await self._find.private(task_id)
@@ -117,29 +116,93 @@ class Reports:
                 continue
             if report is None:
                 unknown.append(task_id)
-            elif report.seen != seen:
+            elif look.is_news(report):
                 found.append(report)
         return found, unknown
 
-    def _watch(self, asked: Mapping[str, str], event: asyncio.Event) -> None:
+    def _watch(self, asked: Mapping[str, str], waiter: _Waiter) -> None:
         for task_id in asked:
-            self._asked.setdefault(task_id, set()).add(event)
+            self._asked.setdefault(task_id, set()).add(waiter)
             if task_id not in self._watched and self._find.in_memory(task_id) is not None:
                 self._watched.add(task_id)
                 self._watchers.add(task_id, partial(self._over, task_id))
 
-    def _unwatch(self, asked: Mapping[str, str], event: asyncio.Event) -> None:
+    def _unwatch(self, asked: Mapping[str, str], waiter: _Waiter) -> None:
         for task_id in asked:
-            events = self._asked.get(task_id)
-            if events is not None:
-                events.discard(event)
-                if not events:
+            waiters = self._asked.get(task_id)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
                     del self._asked[task_id]
 
     def _over(self, task_id: str) -> None:
         self._watched.discard(task_id)
-        for event in self._asked.get(task_id, ()):
-            event.set()
+        for waiter in self._asked.get(task_id, ()):
+            waiter.tell(task_id)
+
+
+class _Waiter:
+    """A question that waits."""
+
+    def __init__(self) -> None:
+        self._told: list[str] = []
+        self._event = asyncio.Event()
+
+    def tell(self, task_id: str) -> None:
+        """There is news of a task."""
+        self._told.append(task_id)
+        self._event.set()
+
+    async def wait(self, most_s: float, gather_s: float) -> list[str]:
+        """Return the tasks that there is news of; none: the time is over.
+
+        Args:
+            most_s: to wait.
+            gather_s: to wait for news of others, when there is some.
+        """
+        try:
+            async with asyncio.timeout(most_s):
+                await self._event.wait()
+        except TimeoutError:
+            return []
+        await asyncio.sleep(gather_s)
+        self._event.clear()
+        told, self._told = self._told, []
+        return told
+
+
+class _Look:
+    """What one question asks for, and what it has seen of it.
+
+    Args:
+        asked: id → `Report.seen` of the last report.
+        token: of the client.
+        is_patient: it waits for news.
+    """
+
+    def __init__(self, asked: Mapping[str, str], token: Token, *, is_patient: bool) -> None:
+        self.token = token
+        self._asked = asked
+        self._is_patient = is_patient
+        self._marks: dict[str, tuple[tuple[object, ...], float]] = {}
+
+    def knows(self, task: Task) -> bool:
+        """Tell whether a task in memory is as it was at the last look, and no news as it is."""
+        mark = (task.updated_at, task.live, task.state)
+        known = self._marks.get(task.id)
+        if known is not None and known[0] == mark and time.time() < known[1]:
+            return True
+        is_young = time.time() < task.created_at + _YOUNG_S
+        self._marks[task.id] = (mark, task.created_at + _YOUNG_S if is_young else math.inf)
+        return False
+
+    def is_news(self, report: Report) -> bool:
+        """Tell whether a report is to be told: a task that has begun just now will soon have more to tell."""
+        seen = self._asked[report.id]
+        if report.seen == seen:
+            return False
+        is_dull = not seen and report.at_work == report.total and 0 <= report.age_s < _YOUNG_S
+        return not (is_dull and self._is_patient)
 
 
 def _is_ours(door: str, submitter: str, token: Token) -> bool:

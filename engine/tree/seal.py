@@ -9,6 +9,7 @@ changes neither what is asked for nor what is answered without being seen.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -16,6 +17,8 @@ from engine.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from engine.proof.receipt_key import ReceiptKey
 
@@ -44,9 +47,15 @@ class Asked(NamedTuple):
 
 def seal(key: ReceiptKey, asked: Asked, body: bytes) -> str:
     """Return the signature of an answer."""
+    return text_of(_signer(key.secret).sign(asked.signed(body)))
+
+
+@functools.lru_cache(maxsize=4)
+def _signer(secret: bytes) -> Ed25519PrivateKey:
+    """Return what signs with a key: making it takes as long as a signature."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - an extra
 
-    return text_of(Ed25519PrivateKey.from_private_bytes(key.secret).sign(asked.signed(body)))
+    return Ed25519PrivateKey.from_private_bytes(secret)
 
 
 class Trusted:

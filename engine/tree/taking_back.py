@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from loguru import logger
 
-from engine.base.background import Background
+from engine.base.background import FewAtOnce
 from engine.errors import EngineError
 from engine.tasks.handed_ids import own_id
 from engine.tree.link import LinkError
@@ -47,7 +47,7 @@ class TakingBack:
         self._name = name
         self._version = version
         self._waiting: dict[str, None] = {}
-        self._background = Background()
+        self._at_work = FewAtOnce(self._work, _AT_ONCE)
 
     def __repr__(self) -> str:
         return f"<TakingBack at {self._name} [{len(self._waiting)} tasks]>"
@@ -61,12 +61,11 @@ class TakingBack:
         """Cancel a task of the child."""
         if len(self._waiting) < _WAITING_MAX:
             self._waiting[handed_id] = None
-        if len(self._background) < _AT_ONCE:
-            self._background.start(self._work())
+        self._at_work.wake()
 
     def close(self) -> None:
         """Cancel nothing more."""
-        self._background.cancel()
+        self._at_work.cancel()
 
     async def _work(self) -> None:
         while self._waiting:

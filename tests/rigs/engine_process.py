@@ -88,8 +88,8 @@ class EngineProcess:
         env: variables besides those of the test.
         workers: so many under a supervisor; 0: one process without.
         checkout: whose engine it is; one of another folder runs in its own ``.venv``.
-        is_forked: in tests, from a process that has imported it, see `tests.rigs.forked`; not with a prefix,
-            variables, workers or another checkout. Else, and where no test runs, ``python -m engine``.
+        is_forked: from a process that has imported it, see `tests.rigs.forked`; not with a prefix, variables,
+            workers or another checkout. None: in tests alone. Else ``python -m engine``.
     """
 
     def __init__(
@@ -101,13 +101,12 @@ class EngineProcess:
         env: dict[str, str] | None = None,
         workers: int = 0,
         checkout: Path = ROOT,
-        is_forked: bool = True,
+        is_forked: bool | None = None,
         **engine: object,
     ) -> None:
         self.folder = folder
-        self._is_forked = (
-            is_forked and _IS_TEST and not prefix and not env and not workers and checkout == ROOT
-        )
+        wants_fork = _IS_TEST if is_forked is None else is_forked
+        self._is_forked = wants_fork and not prefix and not env and not workers and checkout == ROOT
         self._checkout = checkout
         self.port = free_port()
         keys = {

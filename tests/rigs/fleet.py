@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,11 +25,11 @@ from typing import Any, NamedTuple, Self
 
 import uvloop
 
-from release.lab.caches import free_port
 from tests.rigs.cluster_load import Task, Wire, wait_until_settled
-from tests.rigs.engine_process import ROOT, EngineProcess
+from tests.rigs.engine_process import EngineProcess
 from tests.rigs.fleet_costs import Bare, Costs, Meter, measure_bare, table
-from tests.rigs.fleet_nodes import HOST, MODES, Versions, address_of, driver_of, name_of
+from tests.rigs.fleet_nodes import HOST, MODES, Versions
+from tests.rigs.fleet_process import Nodes
 from tests.rigs.redis_servers import RedisServer
 from tests.waiting import wait_until
 
@@ -101,51 +100,6 @@ class Report:
         return "\n".join(lines + ([str(self.costs), table(self.costs)] if self.costs else []))
 
 
-class Nodes:
-    """The process of all nodes."""
-
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.versions = Versions(folder / "origin", plan.urls)
-        self.port = free_port()
-        arguments = [str(folder / "origin"), str(plan.nodes), str(plan.urls), str(self.port)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.rigs.fleet_nodes", *arguments],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._read() == "ready"
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def say(self, text: str) -> None:
-        """Send a line."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(text + "\n")
-        self._process.stdin.flush()
-
-    def report(self, wanted: Sequence[int]) -> dict[str, Any]:
-        """Return what the nodes say."""
-        self.say(f"report {json.dumps(wanted)}")
-        return dict(json.loads(self._read()))
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-    def tables(self, count: int) -> str:
-        """Return the configuration of all nodes."""
-        return "".join(
-            f'[[node]]\nname = "{name_of(number)}"\ndriver = "{driver_of(number)}"\n'
-            f'url = "http://{address_of(number)}:{self.port}"\n'
-            + ('purge_path = "/purge"\n' if driver_of(number) == "nginx" else "")
-            for number in range(count)
-        )
-
-
 class Clients:
     """Hands in purges at the rate of the plan, on a thread of its own; each engine in turn."""
 
@@ -210,7 +164,7 @@ class Run:
 
     def __init__(self, plan: Plan, folder: Path, *, say: Callable[[str], None] = lambda text: None) -> None:
         self.plan = plan
-        self.nodes = Nodes(plan, folder)
+        self.nodes = Nodes(folder, nodes=plan.nodes, urls=plan.urls)
         self.redis = RedisServer(folder)
         self.engines: list[EngineProcess] = []
         self.faults: Counter[str] = Counter()
@@ -241,7 +195,7 @@ class Run:
         folder.mkdir()
         tables = f'[store]\nurl = "{self.redis.url}"\n[[layer]]\nname = "edge"\n'
         keys: dict[str, Any] = {"name": folder.name, "connections_per_node": 1, "drain_timeout_s": 2}
-        return EngineProcess(folder, tables + self.nodes.tables(self.plan.nodes), **keys)
+        return EngineProcess(folder, tables + self.nodes.tables(range(self.plan.nodes)), **keys)
 
     def _wait_for_nodes(self, engine: EngineProcess) -> None:
         left: list[dict[str, Any]] = []
@@ -258,7 +212,7 @@ class Run:
         folder = self._folder / "bare"
         folder.mkdir()
         with RedisServer(folder) as redis:
-            tables = f'[store]\nurl = "{redis.url}"\n[[layer]]\nname = "edge"\n' + self.nodes.tables(1)
+            tables = f'[store]\nurl = "{redis.url}"\n[[layer]]\nname = "edge"\n' + self.nodes.tables(range(1))
             with EngineProcess(folder, tables, name="bare", connections_per_node=1) as engine:
                 self._wait_for_nodes(engine)
                 return measure_bare(engine, seconds)

@@ -3,11 +3,12 @@
 Each node holds objects, numbered URLs in the version that the origin had when they came, and answers purges
 in the shapes of real caches (`tests.model.answers`), with the mark of the templates but for half of the ATS
 and Squid, whose answers tell by themselves. A purged object is fetched again at once by a visitor, every
-other time. The origin's versions are in a file that is mapped.
+other time. Visitors get the version that is held; those of the origin, which listens beside them, its own.
+The origin's versions are in a file that is mapped.
 
-``python -m tests.rigs.fleet_nodes ORIGIN COUNT URLS PORT`` says ``ready`` on its output; then a line on its
-input makes a node ``down NUMBER``, ``sick``, ``slow``, ``refusing``, ``up``; ``report WANTED`` has it print a
-line of JSON.
+``python -m tests.rigs.fleet_nodes ORIGIN COUNT URLS PORT FIRST`` runs COUNT nodes from the number FIRST on,
+and says ``ready`` on its output; then a line on its input makes a node ``down NUMBER``, ``sick``, ``slow``,
+``refusing``, ``up``; ``report WANTED`` has it print a line of JSON. With FIRST 0 it is the origin, too.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from tests.model.answers import done, error
 from tests.model.caches import Act, Cache, Origin
 
 HOST: Final = "img.example.com"
+ORIGIN: Final = "127.21.0.1"
 DRIVERS: Final = ("varnish", "ats", "nginx", "squid")
 MODES: Final = ("down", "sick", "slow", "refusing", "up")
 SLOW_S: Final = 0.7
@@ -93,7 +95,7 @@ class FleetNode:
 
     def answer(self, head: bytes) -> bytes:
         """Do what a request asks for and return the answer."""
-        path = head.split(b" ", 2)[1]
+        method, path, _ = head.split(b" ", 2)
         if self.mode in {"sick", "refusing"}:
             self.answers[self.mode] += 1
             status = (503, "Service Unavailable") if self.mode == "sick" else (403, "Forbidden")
@@ -102,11 +104,20 @@ class FleetNode:
             self.answers["probe"] += 1
             return self._answer(0, self._nonce(head), "")
         number = int(path.rpartition(b"/")[2])
+        if method == b"GET":
+            return self._visit(number)
         count = self._purge(number)
         self.answers["purge"] += 1
         if (count and self._cache.driver == "nginx") or b"urgeline-Nonce" in head:
             return self._answer(count, self._nonce(head), f"http://{HOST}/{number}")
         return self._plain[count]
+
+    def _visit(self, number: int) -> bytes:
+        """Serve an object as a visitor gets it: what is not held is fetched."""
+        self.answers["visit"] += 1
+        if self._held[number] == NOTHING:
+            self._held[number] = self._versions[number]
+        return page(self._held[number])
 
     def _nonce(self, head: bytes) -> str:
         found = _NONCE.search(head)
@@ -125,6 +136,31 @@ class FleetNode:
             for number, version in enumerate(wanted)
             if self._held[number] != NOTHING and self._held[number] < version
         ]
+
+
+def page(version: int) -> bytes:
+    """Return an answer with an object in a version."""
+    body = b"version %d" % version
+    kind = b"Content-Type: text/plain\r\nCache-Control: max-age=3600\r\n"
+    return b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (kind, len(body), body)
+
+
+class OriginConnection(asyncio.Protocol):
+    """One connection to the origin."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._now = versions.now
+        self._rest = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class
+
+    def data_received(self, data: bytes) -> None:
+        *heads, self._rest = (self._rest + data).split(b"\r\n\r\n")
+        for head in heads:
+            number = int(head.split(b" ", 2)[1].rpartition(b"/")[2])
+            self._transport.write(page(self._now[number]))
 
 
 class NodeConnection(asyncio.Protocol):
@@ -166,15 +202,18 @@ class Fleet:
         count: of nodes.
         urls: how many there are; each node holds all of them at first.
         port: the same for all.
+        first: the number of the first one.
     """
 
-    def __init__(self, versions: Versions, count: int, urls: int, port: int) -> None:
+    def __init__(self, versions: Versions, count: int, urls: int, port: int, *, first: int = 0) -> None:
         self._port = port
-        self.nodes = [FleetNode(number, versions, array("I", [1] * urls)) for number in range(count)]
+        self._first = first
+        numbers = range(first, first + count)
+        self.nodes = [FleetNode(number, versions, array("I", [1] * urls)) for number in numbers]
 
     async def set_mode(self, number: int, mode: str) -> None:
         """Change what a node does."""
-        node = self.nodes[number]
+        node = self.nodes[number - self._first]
         node.mode = mode
         if mode == "down" and node.server is not None:
             node.server.close()
@@ -201,10 +240,13 @@ class Fleet:
         }
 
 
-async def _run(origin: Path, count: int, urls: int, port: int) -> None:
-    fleet = Fleet(Versions(origin, urls), count, urls, port)
-    for number in range(count):
+async def _run(origin: Path, count: int, urls: int, port: int, first: int) -> None:
+    versions = Versions(origin, urls)
+    fleet = Fleet(versions, count, urls, port, first=first)
+    for number in range(first, first + count):
         await fleet.set_mode(number, "up")
+    if not first:
+        await asyncio.get_running_loop().create_server(lambda: OriginConnection(versions), ORIGIN, port)
     reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -222,8 +264,8 @@ def main(arguments: Sequence[str]) -> None:
     """Serve until the input ends."""
     origin, *numbers = arguments
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        count, urls, port = map(int, numbers)
-        runner.run(_run(Path(origin), count, urls, port))
+        count, urls, port, first = map(int, numbers)
+        runner.run(_run(Path(origin), count, urls, port, first))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class Found:
         self.tasks[name] = SimpleNamespace(
             id=name, total=1, targets=["http://a/1"], shares=[share], state="running", settled_at=None,
             errors=[], verify=None, created_at=time.time() - age_s, updated_at=0.0, live=1, digest=b"",
-            token="", action="purge", kind="url", soft=False, by=SimpleNamespace(door=DOOR), plan=None, lower=None,
+            token="", action="purge", kind="url", soft=False, by=SimpleNamespace(door=DOOR),
+            plan=None, lower=None,
         )  # fmt: skip
         return self.tasks[name]
 

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LEAVES: Final = 8
-LEVELS: Final = {1: "an engine", 2: "a root, 2 regions", 3: "a root, 2 countries, 4 regions"}
+LEVELS: Final = {
+    1: "1 level: an engine",
+    2: "2 levels: a root, 2 regions",
+    3: "3 levels: a root, 2 countries, 4 regions",
+}
 _URLS: Final = 100  #: of a task of the load
 
 
@@ -32,17 +36,18 @@ def tree(bench: Bench) -> Iterator[Figure]:
     for depth in LEVELS:
         with engines_of(bench, depth) as levels:
             for figure in (*_loads(bench, levels), *_times(bench, levels[0][0])):
-                figure.case = f"{figure.case}, {depth} levels: {LEVELS[depth]}"
+                same = f"{figure.case} {figure.unit}"
                 if depth > 1:
-                    _set_beside(figure, first)
+                    _set_beside(figure, first[same])
                 else:
-                    first[figure.name + figure.unit] = figure.value
+                    first[same] = figure.value
+                figure.case += f", {LEVELS[depth]}"
                 yield figure
 
 
-def _set_beside(figure: Figure, first: dict[str, float]) -> None:
+def _set_beside(figure: Figure, one_level: float) -> None:
     """Compare a figure with that of one level; more is better of rates alone."""
-    figure.peer, figure.peer_value = "1 level", first[figure.name + figure.unit]
+    figure.peer, figure.peer_value = "an engine", one_level
     is_rate = figure.unit.endswith("/s")
     ours, theirs = figure.value, figure.peer_value
     figure.ratio = ours / theirs if is_rate else theirs / ours
@@ -98,12 +103,12 @@ def _loads(bench: Bench, levels: list[list[EngineProcess]]) -> Iterator[Figure]:
         own = [side.cpu_s / purges * 1e6 for side in sides]
         case = f"tasks of {urls} URL{'s' if urls > 1 else ''} on {LEAVES} caches"
         rate = sorted(rates)[len(rates) // 2]
-        yield Figure("tree", case, rate, f"leaf purges/s{'' if urls > 1 else ' '}")
+        yield Figure("tree", case, rate, "leaf purges/s")
         yield Figure(
             "tree, CPU",
             case,
             sum(own),
-            f"us a leaf purge{'' if urls > 1 else ' '}",
+            "us a leaf purge",
             cpu_s=sum(side.cpu_s for side in sides),
             peak_rss_bytes=max(side.peak_rss_bytes for side in sides),
             spread=", ".join(f"{level}: {short(each)}" for level, each in enumerate(own, 1))

@@ -51,7 +51,7 @@ async def test_what_comes_in_the_turn_in_which_the_last_one_ends_is_worked_on() 
     loop = asyncio.get_running_loop()
     few = FewAtOnce(work, 1)
     come()
-    await until(lambda: len(done) == 5, "all of it being done", timeout_s=5)
+    await until(lambda: len(done) == 5, "all of it being done")
 
 
 async def test_no_more_work_at_a_time_than_may_be_and_none_after_the_end() -> None:

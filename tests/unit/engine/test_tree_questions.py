@@ -64,7 +64,10 @@ def questions_of(child: Child, acts: Acts) -> Questions:
         return "root~k"
 
     health = SimpleNamespace(is_down=False, answered=lambda: None, connect_wait_s=lambda: 0.0)
-    node: Any = SimpleNamespace(name="eu", health=health, postponed=[], failed=lambda *_, **__: 0)
+    config = SimpleNamespace(url="http://eu")
+    node: Any = SimpleNamespace(
+        name="eu", config=config, health=health, postponed=[], failed=lambda *_, **__: 0
+    )
     link: Any = child
     place: Any = SimpleNamespace(path_of=path_of)
     told: Any = acts
@@ -138,7 +141,7 @@ async def test_a_piece_that_comes_while_the_last_answer_is_read_is_asked_for() -
     acts.on_done = lambda: asyncio.get_running_loop().call_soon(come)
     come()
     for number in range(5):
-        await until(lambda: len(child.asked) == number + 1, "its question", timeout_s=5)  # noqa: B023
+        await until(lambda: len(child.asked) == number + 1, "its question")  # noqa: B023
         child.answer()
     await until(lambda: len(acts.done) == 5)
     questions.close()

@@ -71,7 +71,7 @@ async def test_a_task_that_has_begun_just_now_is_told_of_when_it_is_over(
     await until(lambda: found.looks >= 2)
     found.end("t-1")
     watchers.tell(task)
-    told, unknown = await asyncio.wait_for(asking, 5)
+    told, unknown = await asyncio.wait_for(asking, 60)
     assert [(report.id, report.acked) for report in told] == [("t-1", 1)]
     assert unknown == []
 
@@ -80,7 +80,7 @@ async def test_one_that_takes_longer_is_told_of_as_at_work() -> None:
     found = Found()
     reports, _ = reports_of(found)
     found.add("t-1", age_s=1)
-    [report], _ = await asyncio.wait_for(reports.new({"t-1": ""}, TOKEN, 20), 5)
+    [report], _ = await asyncio.wait_for(reports.new({"t-1": ""}, TOKEN, 20), 60)
     assert (report.id, report.at_work) == ("t-1", 1)
 
 
@@ -110,6 +110,6 @@ async def test_news_of_one_has_no_other_looked_at(monkeypatch: pytest.MonkeyPatc
     before = found.looks
     found.end("t-7")
     watchers.tell(found.tasks["t-7"])
-    told, _ = await asyncio.wait_for(asking, 5)
+    told, _ = await asyncio.wait_for(asking, 60)
     assert [report.id for report in told] == ["t-7"]
     assert found.looks - before < 500

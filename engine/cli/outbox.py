@@ -104,16 +104,22 @@ def _send(args: argparse.Namespace, out: Output, found: Outbox) -> int:
 
 def _told(out: Output, found: Outbox, outcome: Outcome) -> int:
     """Show what came of a run, and return the exit code; what was set aside counts until it is dropped."""
+    from engine.client.bodies import tasks_of  # noqa: PLC0415 - as above
+
     aside = len(found.refused())
     out.mapping({"sent": outcome.sent, "waiting": outcome.left, "refused": aside})
     code = DONE
     if outcome.is_elsewhere:
         out.notice("another sender is at work")
     if outcome.error is not None:
-        code = fail(out, outcome.error, f"post to engine failed: {outcome.error}; {outcome.left} tasks wait")
+        code = fail(
+            out,
+            outcome.error,
+            f"post to engine failed: {outcome.error}; {tasks_of(outcome.left)} still to be sent",
+        )
     if aside:
         text = (
-            f"{aside} tasks are set aside: `outbox list` says why, `outbox send --refused` tries them again"
+            f"set aside: {tasks_of(aside)}; `outbox list` says why, `outbox send --refused` tries them again"
         )
         code = max(code, out.error(text, exit_code=FAILED))
     return code

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.cli.exits import DONE, FAILED, UsageError
+from engine.client.bodies import tasks_of
 from engine.config.alert_checks import check_alert
 from engine.config.load import load
 from engine.config.tables import AlertConfig
@@ -71,7 +72,7 @@ def alert(args: argparse.Namespace, out: Output, outbox: Outbox, outcome: Outcom
     note = _read(path)
     is_old = age_s > args.alert_after
     if is_old:
-        text = f"post to engine failed for {age_s:.0f} s: {outcome.left} tasks wait in {outbox.folder}"
+        text = f"post to engine failed for {age_s:.0f} s: {tasks_of(outcome.left)} in {outbox.folder}"
         out.error(text, exit_code=FAILED)
     elif note is None:
         return DONE

@@ -11,7 +11,7 @@ from engine.cli.outbox import SPOOLED, keep, outbox_of, send_some
 from engine.cli.preview import agrees, is_terminal, preview, show
 from engine.cli.values import file
 from engine.cli.views import follow
-from engine.client.bodies import encode, new_id, split
+from engine.client.bodies import encode, new_id, split, tasks_of
 from engine.client.errors import RefusedError, UnreachableError
 
 TYPE_CHECKING = False  # see `engine.base.tuples`
@@ -71,7 +71,9 @@ def _submit(
             if outbox is not None and (isinstance(exc, UnreachableError) or exc.is_busy):
                 kept = keep(outbox, requests[number:])
                 accepted += kept
-                later = f"{exc}; {len(kept)} tasks are in the outbox {outbox.folder}: purgeline outbox send"
+                later = (
+                    f"{exc}; {tasks_of(len(kept))} kept in the outbox {outbox.folder}: purgeline outbox send"
+                )
                 return max(code, fail(out, exc, later))
             text = f"task {number + 1} of {len(requests)}: {exc}" if len(requests) > 1 else str(exc)
             if isinstance(exc, UnreachableError) and exc.sent:

@@ -50,6 +50,11 @@ def encode(document: Document | Sequence[str]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def tasks_of(count: int) -> str:
+    """Return how many tasks, for a sentence."""
+    return "1 task" if count == 1 else f"{count} tasks"
+
+
 def new_id() -> str:
     """Return a task id that nobody else uses."""
     return os.urandom(16).hex()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.client import operations
 from engine.client.attempts import Patience
+from engine.client.bodies import tasks_of
 from engine.client.errors import ClientError, DamagedEntryError, OutboxError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def send_some(outbox: Outbox, engines: HttpClient, notice: Callable[[str], None]
         return
     if outcome.sent or outcome.error:
         why = f": {outcome.error}" if outcome.error else ""
-        notice(f"{outcome.sent} tasks of the outbox sent, {outcome.left} left{why}")
+        notice(f"{tasks_of(outcome.sent)} of the outbox sent, {outcome.left} left{why}")
 
 
 class _Run:

@@ -41,14 +41,14 @@ def test_a_purge_that_no_engine_takes_is_kept_and_sent_by_the_next(
     out, err = capsys.readouterr()
     assert out == "a\tspooled\t0\n"
     assert err == (
-        f"purgeline: engine {DEAD} unreachable: Connection refused; 1 tasks are in the outbox "
+        f"purgeline: engine {DEAD} unreachable: Connection refused; 1 task kept in the outbox "
         f"{outbox.folder}: purgeline outbox send\n"
     )
     assert cli.main(["outbox", "list"]) == 0
     row = capsys.readouterr().out.split("\t")
     assert (row[:2], row[5:]) == (["a", "waiting"], ["2", "-\n"])
     assert cli.main(["prefetch", URLS[0], "--id", "b"]) == 0
-    assert capsys.readouterr().err == "purgeline: 1 tasks of the outbox sent, 0 left\n"
+    assert capsys.readouterr().err == "purgeline: 1 task of the outbox sent, 0 left\n"
     assert [body["id"] for _, _, body in engine.requests] == ["b", "a"]
     assert cli.main(["outbox", "list"]) == 0
     assert capsys.readouterr().out == ""
@@ -75,7 +75,7 @@ def test_send_ends_with_3_while_nobody_takes_them_and_with_0_when_all_are_sent(
     out, err = capsys.readouterr()
     assert out.endswith("sent 0\nwaiting 1\nrefused 0\n")
     assert err.endswith(
-        f"post to engine failed: engine {DEAD} unreachable: Connection refused; 1 tasks wait\n"
+        f"post to engine failed: engine {DEAD} unreachable: Connection refused; 1 task still to be sent\n"
     )
 
     engine.script["POST /v1/engine/task"] = [problem(503, "starting", Retry_After="9")]
@@ -95,7 +95,7 @@ def test_what_was_refused_for_good_counts_until_it_is_dropped_or_taken(
     engine.script["POST /v1/engine/task"] = [problem(422, "outside the sites")]
     assert cli.main(["outbox", "send"]) == 1
     assert cli.main(["outbox", "send"]) == 1
-    assert "2 tasks are set aside" in capsys.readouterr().err
+    assert "set aside: 2 tasks" in capsys.readouterr().err
     assert cli.main(["outbox", "list", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["task_id"], row["state"], row["reason"]) for row in rows] == [
@@ -113,7 +113,7 @@ def test_an_old_task_is_an_alert_once_an_hour_and_its_end_another(
     engine: FakeEngine, outbox: Outbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine.script["POST /alert"] = [(500, {}), (200, {})]
-    to = ["--alert-after", "1", "--alert-url", f"{engine.url}/alert?to=cdn"]
+    to = ["--alert-after", "30", "--alert-url", f"{engine.url}/alert?to=cdn"]
     assert cli.main(["purge", URLS[0], "--engine", DEAD]) == 3
     assert cli.main(["outbox", "send", "--engine", DEAD, *to]) == 3
     assert engine.requests == []  # it is young
@@ -125,7 +125,7 @@ def test_an_old_task_is_an_alert_once_an_hour_and_its_end_another(
         assert cli.main(["outbox", "send", "--engine", DEAD, *to]) == 3
     alerts = [body for _, _, body in engine.requests]
     assert [alert["level"] for alert in alerts] == ["error", "error"]  # the first was not delivered
-    assert alerts[1]["message"] == f"post to engine failed for 90 s: 1 tasks wait in {outbox.folder}"
+    assert alerts[1]["message"] == f"post to engine failed for 90 s: 1 task in {outbox.folder}"
     assert (alerts[1]["facts"]["waiting"], round(alerts[1]["facts"]["duration_s"], -1)) == (1, 90)
     assert cli.main(["outbox", "send", *to]) == 0
     assert (engine.requests[-1][0], engine.requests[-1][2]["level"]) == ("POST /alert?to=cdn", "resolved")

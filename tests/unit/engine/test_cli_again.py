@@ -34,7 +34,7 @@ class Client:
     def retry(self, task_id: str, *, dry_run: bool = False) -> dict[str, Any]:
         return {"retries": task_id, "task_id": "t", "total": 1, "tasks": ["t"], "left_out": [LEFT]}
 
-    def task(self, task_id: str) -> dict[str, Any]:
+    def look(self, task_id: str) -> dict[str, Any]:
         return {"task_id": task_id, "state": "done"}
 
 

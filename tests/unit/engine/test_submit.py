@@ -43,7 +43,7 @@ class Engine:
             raise error
         return {"task_id": document["id"], "state": "accepted", "total": len(document["targets"])}
 
-    def task(self, task_id: str) -> dict[str, Any]:
+    def look(self, task_id: str) -> dict[str, Any]:
         return {"task_id": task_id, "state": "partial", "total": 1}
 
 

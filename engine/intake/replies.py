@@ -41,12 +41,13 @@ class ReplyWriter:
 
     def write(self, reply: Reply, *, is_last: bool) -> bytes:
         """Return the bytes of a response; *is_last* announces that the connection is closed after it."""
-        self.counts[reply.status] += 1
+        status, content_type, body = reply.status, reply.content_type, reply.body  # each look is a call
+        self.counts[status] += 1
         now = int(time.time())
         if now != self._heads_at:
             self._heads.clear()
             self._heads_at = now
-        key = (reply.status, reply.content_type, is_last)
+        key = (status, content_type, is_last)
         head = self._heads.get(key)
         if head is None:
             head = self._heads[key] = self._make_head(reply, now, is_last=is_last)
@@ -54,8 +55,8 @@ class ReplyWriter:
             extra = ""
             for name, value in reply.headers.items():  # there is seldom more than one
                 extra += f"{name}: {value}\r\n"
-            return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, extra.encode(), len(reply.body), reply.body)
-        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(reply.body), reply.body)
+            return b"%b%bContent-Length: %d\r\n\r\n%b" % (head, extra.encode(), len(body), body)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
     def _make_head(self, reply: Reply, now: int, *, is_last: bool) -> bytes:
         """Return the head of a response up to ``Content-Length``."""

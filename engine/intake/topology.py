@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MARK: Final = "/"  #: between the name of a node and one below it
 _NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
+_ALL: Final[frozenset[str]] = frozenset()
 _PARENT_IS_HARD: Final = "purged hard: a stale object of a parent would be fresh to its edges"
 
 
@@ -69,7 +70,9 @@ class Topology:
             RequestError: 422, an unknown name (the nearest known one is named), no node left, or nodes that
                 cannot do it: they are named with their drivers.
         """
-        wanted = (frozenset(layers), frozenset(nodes), action, kind, soft, skip, host_pattern)
+        layer_names = frozenset(layers) if layers else _ALL
+        node_names = frozenset(nodes) if nodes else _ALL
+        wanted = (layer_names, node_names, action, kind, soft, skip, host_pattern)
         plan = self._plans.get(wanted)
         if plan is None:
             in_layers, of_layers = self._split_layers(layers)

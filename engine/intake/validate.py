@@ -81,6 +81,7 @@ class Validator:
         self._is_ours = is_ours
         self.confirming = confirming or Confirming(())
         self._salt = os.urandom(5).hex()
+        self._id_ms, self._id_start = 0, ""  # of the last id
         self._counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
     def task(self, body: bytes, allows_host: Callable[[str], bool]) -> Task:
@@ -208,8 +209,12 @@ class Validator:
 
     def _new_id(self, now: float) -> str:
         """Ids sort by time; the salt keeps two processes apart."""
+        ms = int(now * 1000)
+        if ms != self._id_ms:
+            self._id_ms, self._id_start = ms, f"{ms:011x}{self._salt}"
         while True:
-            made = f"{int(now * 1000):011x}{self._salt}{next(self._counter) & 0xFFFFFF:06x}"
+            number = next(self._counter) & 0xFFFFFF
+            made = self._id_start + number.to_bytes(3, "big").hex()  # a fifth of what formatting takes
             if self._is_ours is None or self._is_ours(made):
                 return made
 
@@ -265,29 +270,32 @@ class Validator:
         created_at: float,
         is_confirmed: bool,
     ) -> Task:
+        action, kind, prefetch, due_s = asked.action, asked.kind, asked.prefetch, asked.due_s
         task = Task(
             id=task_id,
-            action=asked.action,
-            kind=asked.kind,
+            action=action,
+            kind=kind,
             targets=targets,
             soft=asked.soft,
-            prefetch=asked.prefetch,
+            prefetch=prefetch,
             callback=asked.callback,
-            due_s=self._due_s if asked.due_s is None else asked.due_s,
+            due_s=self._due_s if due_s is None else due_s,
             body=journal_body(asked, body),
             digest=digest_of(asked) if asked.id else b"",
             created_at=created_at,
         )
         task.plan, task.verify = plan, verify
-        if isinstance(asked.start_at, float) and asked.start_at > created_at:
-            task.start_at, task.is_scheduled = asked.start_at, True
+        start_at = asked.start_at
+        if isinstance(start_at, float) and start_at > created_at:
+            task.start_at, task.is_scheduled = start_at, True
             task.due_at = task.start_at + task.due_s
-        if asked.action == "purge" and asked.kind == "url":
-            if isinstance(asked.rebound_s, float):
-                task.rebound_s = task.rebound_asked_s = asked.rebound_s
+        if action == "purge" and kind == "url":
+            rebound_s = asked.rebound_s
+            if isinstance(rebound_s, float):
+                task.rebound_s = task.rebound_asked_s = rebound_s
             else:
                 task.rebound_s = self._rebound_s
-        task.total = subtask_count(plan, len(targets), asked.action, prefetch=asked.prefetch)
+        task.total = subtask_count(plan, len(targets), action, prefetch=prefetch)
         if self.confirming.asks and not is_confirmed:
             self.confirming.check(task)
         return task

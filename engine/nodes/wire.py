@@ -99,6 +99,9 @@ class AnswerReader:
     def feed(self, buffer: bytearray, end: int, answers: list[Answer]) -> int:
         """Read *buffer* up to *end* and append what is complete to *answers*.
 
+        An answer that is not as the one before nearly always has a new ``Date``: it is read, and those behind
+        it are as it is. Where they are not either, answers of several kinds take turns: see `read_run`.
+
         Returns:
             How many bytes were used; the rest must be there again, at the start, in the next call.
 
@@ -107,19 +110,22 @@ class AnswerReader:
         """
         pos = 0
         may_run = True
+        is_fresh = False  # the answer that may be repeated is the one before
         while pos < end:
             if self._state == _HEAD:
                 if self._answer is not None:
+                    start = pos
                     pos = self._feed_repeats(self._answer, buffer, pos, end, answers)
                     if pos >= end:
                         break
-                if may_run:
-                    may_run = False
-                    run_end, last = read_run(buffer, pos, end, self._sign, answers)
-                    if run_end:
-                        self._may_repeat(last, answers[-1])
-                        pos = run_end
-                        continue
+                    is_mixed, is_fresh = is_fresh and pos == start, False
+                    if is_mixed and may_run:
+                        may_run = False
+                        run_end, last = read_run(buffer, pos, end, self._sign, answers)
+                        if run_end:
+                            self._may_repeat(last, answers[-1])
+                            pos = run_end
+                            continue
                 head_end = buffer.find(b"\r\n\r\n", pos, end)
                 if head_end < 0:
                     self._check_partial(buffer, pos, end)
@@ -138,6 +144,7 @@ class AnswerReader:
                     answers.append(answer)
                     if pos - start <= _REPEAT_MAX_BYTES and answer.keep_alive:
                         self._may_repeat(bytes(buffer[start:pos]), answer)
+                        is_fresh = True
                 continue
             used = self._read_body(buffer, pos, end, answers)
             if used < 0:
@@ -269,7 +276,7 @@ class AnswerReader:
             raise WireError(f"not an HTTP/1.x answer: {bytes(buffer[pos : min(head_end, pos + 40)])!r}")
         status = int(line[2])
         head = bytes(memoryview(buffer)[pos : head_end + 2]).lower()
-        self._had_nothing = NOTHING in head
+        self._had_nothing = head.find(NOTHING) >= 0  # `in`: see `runs`
         length_at = head.find(b"\r\ncontent-length: ")
         connection_at = head.find(b"\r\nconnection:")
         if (
@@ -277,7 +284,7 @@ class AnswerReader:
             and status >= _INFORMATIONAL
             and status not in _NO_BODY
             and line[1] == b"1"
-            and b"\r\ntransfer-encoding:" not in head
+            and head.find(b"\r\ntransfer-encoding:") < 0
             and head.find(b"\r\ncontent-length:", length_at + 2) < 0
             and (
                 connection_at < 0

@@ -83,7 +83,7 @@ class Audit:
         if self._spans is not None and task.traceparent:
             self._spans.settled(documents.document(task))
         if self._is_on:
-            self._of_task("task settled", "settled", task, 0, task.state.value)
+            self._of_task("task settled", "settled", task, 0, str(task.state))
 
     def _of_task(self, message: str, audit: str, task: Task, status: int, outcome: str) -> None:
         by = task.by

@@ -9,7 +9,7 @@ import math
 import time
 from bisect import bisect_left
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 TICK_S = 5.0  #: go-metrics' tick
 _ALPHAS = {f"{minutes}m": 1 - math.exp(-TICK_S / 60 / minutes) for minutes in (1, 5, 15)}
 
-#: Upper bounds in seconds, inclusive: from an fsync to a task that ran into its due time.
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+#: Upper bounds in seconds, inclusive: from an fsync to a task that ran into its due time. Without the dots in
+#: the type compiled code would make a tuple of all numbers at each use.
+BUCKETS_S: Final[tuple[float, ...]] = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
+)
 
 
 class Meter:

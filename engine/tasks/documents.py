@@ -91,7 +91,7 @@ def _filled(make: type[_D], task: Task) -> _D:
         nodes,
     )
     plan = task.plan
-    if task.lower is not None or (plan is not None and plan.has_remarks):
+    if task.lower is not None or (plan is not None and (plan.skipped or plan.notes)):
         filled.skipped, filled.notes = by_region.skipped_of(task), by_region.notes_of(task)
     if task.start_at:
         filled.start_at = task.start_at

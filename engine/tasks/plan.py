@@ -59,11 +59,6 @@ class Plan(msgspec.Struct, frozen=True):
     is_stored: bool = False  #: it was read from a store: some of its nodes may lack something by now
     is_narrow: bool = False  #: for some of the nodes below one of its nodes, see `Step.below`
 
-    @property
-    def has_remarks(self) -> bool:
-        """Whether there is more to say of a task than its numbers."""
-        return bool(self.skipped or self.notes)
-
 
 class _StoredStep(msgspec.Struct, array_like=True, frozen=True):
     node: str

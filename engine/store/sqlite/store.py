@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from engine.tasks.task import Task
 
 _ROOM_BYTES: Final = 256 * 1024  #: a disk that was full counts as full until this much is free
+_FIRST_ROWS: Final = 50  #: when all of these are too young, `forget` looks at no more
 _SCAN_ROWS: Final = 20_000  #: rows one page of a filtered listing looks at
 
 _encode = msgspec.json.encode
@@ -191,10 +192,9 @@ class SqliteStore(RowReader):
         if connection is None:
             return 0
         try:
-            rows = connection.execute(
-                "SELECT n, doc->>'updated_at', doc->>'state' FROM task WHERE n > ? ORDER BY n LIMIT ?",
-                (self._forget_from, limit),
-            ).fetchall()
+            rows = self._walk(connection, min(limit, _FIRST_ROWS))
+            if len(rows) < limit and any(row[1] < before_at for row in rows):
+                rows = self._walk(connection, limit)
             old = [row[0] for row in rows if row[1] < before_at and row[2] != "partial"]
             passed = [row[0] for row in rows if row[1] < before_at]
             self._forget_from = passed[-1] if passed else 0
@@ -205,6 +205,13 @@ class SqliteStore(RowReader):
         except sqlite3.Error as exc:
             raise self._file.translate(exc, "delete") from exc
         return len(old)
+
+    def _walk(self, connection: sqlite3.Connection, count: int) -> list[tuple[int, float, str]]:
+        """Return so many tasks from where `forget` is: their places, when they changed last, their states."""
+        return connection.execute(
+            "SELECT n, doc->>'updated_at', doc->>'state' FROM task WHERE n > ? ORDER BY n LIMIT ?",
+            (self._forget_from, count),
+        ).fetchall()
 
     # Reading
 

@@ -878,9 +878,10 @@ def test_of_a_batch_that_fails_in_the_middle_nothing_is_written(make: Callable[[
     assert store.pending_callbacks() == []
 
 
-def test_a_document_that_is_not_json_fails_its_batch(store: Store) -> None:
-    with pytest.raises(StoreError):
-        store.commit(Batch(accepted=[accepted("a")], documents={"a": b"{"}))
+def test_a_document_that_cannot_be_stored_fails_its_batch(store: Store) -> None:
+    with pytest.raises((StoreError, UnicodeDecodeError)):
+        store.commit(Batch(accepted=[accepted("a")], documents=document("b") | {"a": b"\xff{"}))
+    assert store.document("b") is None
     assert list(store.journal()) == []
     assert store.commit(Batch(accepted=[accepted("b")])).journal[0]
 

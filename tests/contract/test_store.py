@@ -841,6 +841,26 @@ def test_a_task_that_was_partial_when_its_neighbours_went_is_forgotten_in_its_tu
 
 
 @pytest.mark.parametrize("make", ["sqlite"], indirect=True)
+def test_old_tasks_behind_some_that_changed_later_are_forgotten(store: Store) -> None:
+    for name, count, at in (("late", 20, 900.0), ("old", 60, 100.0), ("young", 60, 900.0)):
+        one = {f"{name}{number}": document("x", updated_at=at)["x"] for number in range(count)}
+        store.commit(Batch(documents=one))
+    assert store.forget(500.0, 1000) == 60
+    assert store.forget(500.0, 1000) == 0
+    assert store.count()["settled"] == 80
+
+
+@pytest.mark.parametrize("make", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("count", [1, 2, 3, 511, 512, 513, 1030])
+def test_a_batch_of_many_documents_is_stored_in_its_order(store: Store, count: int) -> None:
+    names = [f"t{number}" for number in range(count)]
+    store.commit(Batch(documents={name: document("x", updated_at=1.0)["x"] for name in names}))
+    store.commit(Batch(documents={name: document(name, updated_at=2.0)[name] for name in names}))
+    found, _ = store.documents(None, FIRST_PAGE, count)
+    assert [json.loads(one)["task_id"] for one in found] == names[::-1]
+
+
+@pytest.mark.parametrize("make", ["sqlite"], indirect=True)
 def test_rows_of_tasks_that_begin_again_are_dropped(store: Store) -> None:
     store.commit(
         Batch(documents=partial("kept", 1), parked=[parked("x", task="kept"), parked("y", task="again")])

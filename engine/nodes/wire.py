@@ -110,22 +110,21 @@ class AnswerReader:
         """
         pos = 0
         may_run = True
-        is_fresh = False  # the answer that may be repeated is the one before
+        has_looked = False  # at an answer by itself
         while pos < end:
             if self._state == _HEAD:
                 if self._answer is not None:
-                    start = pos
                     pos = self._feed_repeats(self._answer, buffer, pos, end, answers)
                     if pos >= end:
                         break
-                    is_mixed, is_fresh = is_fresh and pos == start, False
-                    if is_mixed and may_run:
-                        may_run = False
-                        run_end, last = read_run(buffer, pos, end, self._sign, answers)
-                        if run_end:
-                            self._may_repeat(last, answers[-1])
-                            pos = run_end
-                            continue
+                if has_looked and may_run:
+                    may_run = False
+                    run_end, last = read_run(buffer, pos, end, self._sign, answers)
+                    if run_end:
+                        self._may_repeat(last, answers[-1])
+                        pos = run_end
+                        continue
+                has_looked = True
                 head_end = buffer.find(b"\r\n\r\n", pos, end)
                 if head_end < 0:
                     self._check_partial(buffer, pos, end)
@@ -144,7 +143,6 @@ class AnswerReader:
                     answers.append(answer)
                     if pos - start <= _REPEAT_MAX_BYTES and answer.keep_alive:
                         self._may_repeat(bytes(buffer[start:pos]), answer)
-                        is_fresh = True
                 continue
             used = self._read_body(buffer, pos, end, answers)
             if used < 0:

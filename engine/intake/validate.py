@@ -81,7 +81,6 @@ class Validator:
         self._is_ours = is_ours
         self.confirming = confirming or Confirming(())
         self._salt = os.urandom(5).hex()
-        self._id_ms, self._id_start = 0, ""  # of the last id
         self._counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
     def task(self, body: bytes, allows_host: Callable[[str], bool]) -> Task:
@@ -209,12 +208,9 @@ class Validator:
 
     def _new_id(self, now: float) -> str:
         """Ids sort by time; the salt keeps two processes apart."""
-        ms = int(now * 1000)
-        if ms != self._id_ms:
-            self._id_ms, self._id_start = ms, f"{ms:011x}{self._salt}"
+        begin = int(now * 1000).to_bytes(6, "big").hex()[1:] + self._salt  # formatting: five times as dear
         while True:
-            number = next(self._counter) & 0xFFFFFF
-            made = self._id_start + number.to_bytes(3, "big").hex()  # a fifth of what formatting takes
+            made = begin + (next(self._counter) & 0xFFFFFF).to_bytes(3, "big").hex()
             if self._is_ours is None or self._is_ours(made):
                 return made
 

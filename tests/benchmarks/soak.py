@@ -236,7 +236,8 @@ def main(argv: Sequence[str]) -> int:
     is_good = is_good and not found["failed"]
     if not is_good:
         print("tasks or requests failed", *found["failed"][:3], sep="; ")
-    return 0 if is_good and all(one.is_flat for one in flatness) else 1
+    is_flat = args.quick or all(one.is_flat for one in flatness)  # seconds tell nothing of that
+    return 0 if is_good and is_flat else 1
 
 
 if __name__ == "__main__":

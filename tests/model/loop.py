@@ -224,6 +224,7 @@ def run(main: Coroutine[Any, Any, T], loop: VirtualLoop, end: Callable[[], None]
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             coro: Any = task.get_coro()
-            coro.close()
+            with contextlib.suppress(AttributeError):  # mypyc 2.4: a compiled one is closed once
+                coro.close()
         asyncio.set_event_loop(None)
         loop.close()

@@ -17,7 +17,7 @@ from engine.tasks.words import State
 from engine.tree.words import REMARKS_MAX, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from engine.api.find import FindTask
     from engine.delivery.watchers import Watchers
@@ -257,7 +257,12 @@ def report_of(task: Task) -> Report:
 
 def _remarks_of(task: Task) -> tuple[list[Skipped], list[Note]]:
     """Return the nodes that cannot do a task, and what others do otherwise; those below them, too."""
-    return by_region.skipped_of(task)[:REMARKS_MAX], by_region.notes_of(task)[:REMARKS_MAX]
+    return by_region.skipped_of(task)[:REMARKS_MAX], _few(by_region.notes_of(task))
+
+
+def _few(notes: Sequence[Note]) -> list[Note]:
+    """Return notes as far as they are told."""
+    return [Note(one.nodes[:REMARKS_MAX], one.note) for one in notes[:REMARKS_MAX]]
 
 
 def stored_report(document: Mapping[str, Any]) -> Report:
@@ -291,7 +296,7 @@ def stored_report(document: Mapping[str, Any]) -> Report:
             digest=document.get("digest", ""),
             name=told.get("name", ""),
             skipped=msgspec.convert(document.get("skipped", []), list[Skipped])[:REMARKS_MAX],
-            notes=msgspec.convert(document.get("notes", []), list[Note])[:REMARKS_MAX],
+            notes=_few(msgspec.convert(document.get("notes", []), list[Note])),
         ),
         document["created_at"],
     )

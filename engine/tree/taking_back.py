@@ -15,7 +15,7 @@ from loguru import logger
 from engine.base.background import FewAtOnce
 from engine.errors import EngineError
 from engine.tasks.handed_ids import own_id
-from engine.tree.link import LinkError
+from engine.tree.link import LinkError, RefusedError
 from engine.tree.words import CANCEL, CANCEL_SINCE, IDS_MAX, Cancel
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ class TakingBack:
         """
         if self._version() >= CANCEL_SINCE:
             path = await self._place.path_of("")
-            await self._link.post(CANCEL, _encode(Cancel(names)), path=path)
-            return
+            try:
+                await self._link.post(CANCEL, _encode(Cancel(names)), path=path)
+            except RefusedError as exc:  # a worker of the version before, while the child is reloaded
+                logger.warning("{} is told of cancels one by one: {}", self._name, exc)
+            else:
+                return
         for name in names:
             await self._link.cancel(name)

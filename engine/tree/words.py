@@ -43,7 +43,9 @@ BODY_BYTES: Final = 4 * 1024 * 1024  #: of one request, about; the child's ``bod
 IDS_MAX: Final = 1000  #: tasks of one question
 WAIT_MAX_S: Final = 20.0  #: as long as a question may wait for something to tell
 DEPTH_MAX: Final = 8  #: engines above one
-REMARKS_MAX: Final = 1000  #: nodes that are skipped, or do something otherwise, of one task
+REMARKS_MAX: Final = (
+    100  #: nodes that are skipped, or do something otherwise, of one task: an answer has 1000
+)
 LEAVES_MAX: Final = 10_000  #: that a child tells of, those with something wrong first
 
 

@@ -18,7 +18,7 @@ from engine.tasks.task import Share, Task
 from engine.tasks.words import CANCELLED, LAST, LATE, Operation
 from engine.tree import lost, words
 from engine.tree.desk import Desk
-from engine.tree.link import LinkError, Said
+from engine.tree.link import LinkError, RefusedError, Said
 from engine.tree.piece import Piece
 from engine.tree.words import ASK, CANCEL, VERSION, Answer, Report
 from tests.waiting import until
@@ -68,11 +68,14 @@ class Child:
         self.cuts = 0  #: how many of the next answers are lost
         self.on_taken: Any = lambda: None
         self.version = VERSION
+        self.is_reloaded = False  #: a worker of the version before answers still
         self.cancels_all = False  #: somebody there does
         self.refuses: dict[str, Any] = {}  #: what is answered to each line; nothing: it is taken
 
     async def post(self, where: str, body: bytes, **_: Any) -> Said:
         await asyncio.sleep(0)
+        if where == CANCEL and self.is_reloaded:
+            raise RefusedError("refused: it has no such route")
         if where == CANCEL:
             self.cancelled += msgspec.json.decode(body)["tasks"]
             return Said(b'{"cancelled": 1}', "")
@@ -251,12 +254,15 @@ async def test_rows_whose_task_was_cancelled_wait_first_for_a_cancel_that_may_be
     assert (child.handed, len(kept_of(desk))) == ([], 1)
 
 
-@pytest.mark.parametrize(("version", "said"), [(VERSION, ["t-1"]), (1, ["DELETE t-1"])])
+@pytest.mark.parametrize(
+    ("version", "is_reloaded", "said"),
+    [(VERSION, False, ["t-1"]), (1, False, ["DELETE t-1"]), (VERSION, True, ["DELETE t-1"])],
+)
 async def test_a_child_of_the_version_before_is_told_of_cancels_as_it_knows_them(
-    version: int, said: list[str]
+    version: int, is_reloaded: bool, said: list[str]
 ) -> None:
     child = Child()
-    child.version = version
+    child.version, child.is_reloaded = version, is_reloaded
     desk, _ = desk_of(child)
     piece, _ = piece_of("t-1")
     desk.cancel(piece.share, [])

@@ -14,7 +14,7 @@ from engine.intake.task_body import decode, digest_of
 from engine.tasks.by_target import bits_of, done_of, lost_of
 from engine.tasks.documents import stored_document
 from engine.tasks.handed_ids import own_id
-from engine.tasks.plan import Plan
+from engine.tasks.plan import Note, Plan, Skipped
 from engine.tasks.records import By
 from engine.tasks.stored_documents import public
 from engine.tasks.task import Share, Task
@@ -318,3 +318,15 @@ def test_bits_of_another_number_of_targets_say_nothing() -> None:
     told = Report("t-1", "x", "partial", 8, 4, acked=7, delayed=1, done="7")
     fate = fate_of(piece_of(task_of()), told, "eu")
     assert (list(fate.done), list(fate.held)) == ([], [0, 1, 2])
+
+
+def test_no_report_is_longer_for_all_that_is_skipped() -> None:
+    """A thousand reports are one answer, which has a limit."""
+    skipped = tuple(Skipped(f"squid-{n}", "squid, cannot purge by regex") for n in range(5000))
+    note = Note(tuple(one.name for one in skipped), "purged hard")
+    task = leaves_of(task_of(), [ACKED] * 3)
+    task.plan = Plan(steps=(), skipped=skipped, notes=(note,))
+    live, stored = report_of(task), stored_report(msgspec.to_builtins(stored_document(task)))
+    for told in (live, stored):
+        assert (len(told.skipped), len(told.notes[0].nodes)) == (100, 100)
+        assert len(msgspec.json.encode(told)) < 16_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.intake import pcre2
 from engine.nodes.drivers.patterns import grouped
-from engine.tasks.hashes import hashes_of_name
+from engine.tasks.hashes import crc_of, line_hash_of
 from engine.tasks.segments import start_of
 from engine.tasks.words import Kind
 
@@ -58,7 +58,8 @@ class Cover:
     Attributes:
         hosts: it, and the host patterns that cover it.
         words: the targets that cover it by their name, as they are stored.
-        hashes: of each, all that a block may have, see `engine.tasks.hashes`.
+        crcs: of each.
+        line_hashes: of each, see `engine.tasks.hashes`.
     """
 
     def __init__(self, *, url: str, key: str, host: str) -> None:
@@ -74,7 +75,8 @@ class Cover:
             names += hosts
         self._names = frozenset(names)
         self.words = [name.encode() for name in self._names]
-        self.hashes = [one for name in self._names for one in hashes_of_name(name)]
+        self.crcs = [*map(crc_of, self._names)]
+        self.line_hashes = [*map(line_hash_of, self._names)]
         self._starts = frozenset(_starts_of(self._rest, len(host)) | {_crc(one) for one in hosts})
         self._patterns: dict[str, bool | None] = {}
         self._left_s = _MATCH_S  # for patterns

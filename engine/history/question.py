@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,6 +15,9 @@ from engine.tasks.hashes import crc_of
 from engine.tasks.segments import action_bit, wide_words
 from engine.tasks.settled import state_number
 from engine.tasks.words import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _CURSOR_MAX: Final = 128
 CLOCKS_S: Final = 60.0  #: clocks of engines and of stores differ by less
@@ -47,6 +50,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     def wanted(self, cover: Cover | None, oldest: float) -> Wanted:
         """Return what a block must have to be looked into; nothing older than *oldest* is."""
+        hosts: Iterable[str] = () if cover is None else cover.hosts
+        if self.host:
+            hosts = hosts_covering(self.host)
         return Wanted(
             since=oldest,
             packed=oldest - CLOCKS_S if self.reaches else math.inf,
@@ -55,8 +61,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
             states=(1 << state_number(self.state)) | _MAY_CHANGE if self.state else 0,
             who=[name for name in (self.only, self.by) if name],
             node=self.node,
-            hosts=[crc_of(host) for host in hosts_covering(self.host)] if self.host else (),
-            targets=() if cover is None else cover.hashes,
+            hosts=[*map(crc_of, hosts)],
+            crcs=() if cover is None else cover.crcs,
+            line_hashes=() if cover is None else cover.line_hashes,
             takes_wide=cover is not None,
             words=self._words(cover),
         )

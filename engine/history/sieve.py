@@ -14,8 +14,9 @@ from engine.history.covering import hosts_covering
 from engine.history.entries import final_state, is_final, nodes_of_plan
 from engine.history.question import CLOCKS_S
 from engine.tasks.blocks import open_body
+from engine.tasks.columns import columns_of
 from engine.tasks.late import DOOR
-from engine.tasks.settled import Columns, columns_of
+from engine.tasks.settled import Columns
 from engine.tasks.words import FINAL_STATES, State, host_of
 
 if TYPE_CHECKING:

@@ -230,18 +230,20 @@ class Validator:
         if plan is None:
             plan = self._plan(asked)
         verify = None if is_replayed else self._verifying.of(asked, allows_host)
-        targets = in_stored_form(asked, allows_host)
-        if targets is not None:
-            return self._task(
+        found = in_stored_form(asked, allows_host)
+        if found is not None:
+            task = self._task(
                 asked,
                 body,
                 plan,
                 verify,
-                targets,
+                found[0],
                 task_id=task_id,
                 created_at=created_at,
                 is_confirmed=is_confirmed,
             )
+            task.site = found[1]
+            return task
         make = partial(
             self._task,
             asked,

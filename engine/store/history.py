@@ -47,9 +47,15 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     who: Sequence[str] = ()  #: tokens or addresses, all of which it has tasks of
     node: str = ""
     hosts: Sequence[bytes] = ()  #: CRC-32 of hosts, one of which it has
-    targets: Sequence[bytes] = ()  #: CRC-32 of targets, one of which it has
+    crcs: Sequence[bytes] = ()  #: CRC-32 of targets, one of which it has
+    line_hashes: Sequence[bytes] = ()  #: their other hashes; see `engine.tasks.hashes`
     takes_wide: bool = False  #: what has purges of more than one URL will do, too
     words: Sequence[bytes] = ()  #: one of which a record has, where its tasks are not packed
+
+    @property
+    def targets(self) -> list[bytes]:
+        """The hashes of targets, of either kind."""
+        return [*self.crcs, *self.line_hashes]
 
 
 class OpenHistory(msgspec.Struct):
@@ -169,7 +175,7 @@ def late(delivered: Sequence[Delivered], fail: Callable[[str], None]) -> list[tu
         return []
 
 
-def packed(tasks: Sequence[Task], fail: Callable[[str], None]) -> list[tuple[int, bytes]]:
+def packed(tasks: list[Task], fail: Callable[[str], None]) -> list[tuple[int, bytes]]:
     """Return the records of tasks that are being stored, and of how many each is.
 
     A task that cannot be packed is a mistake of ours; it is stored all the same, and *fail* is told.

@@ -1,8 +1,8 @@
 """Blocks of the history: some thousand settled tasks, packed, and what tells whether one is asked for. Pure.
 
-Of each target a block has the CRC-32, in their order: a question looks for four bytes among those of all
+Of each target a block has a hash, in their order: a question looks for four bytes among those of all
 blocks, which a store does without unpacking any (``instr`` of SQLite, ``string.find`` of Redis' Lua), and
-where they are tells which task it is. A CRC that another target has too costs a look at that task, no more.
+where they are tells which task it is. A hash that another target has too costs a look at that task, no more.
 Purges that cover others by more than their name have lists of their own: the starts of URLs (prefixes and
 hosts) by their CRC, regular expressions as they are.
 """
@@ -38,12 +38,12 @@ class Block(msgspec.Struct, frozen=True):
     last_at: float
     tasks: int
     targets: int
-    actions: int
+    actions: int  #: bits, as in `Head`
     states: int
     who: list[str]  #: `ANYBODY` alone: too many
     nodes: list[str]  #: all that its tasks went to
     hosts: bytes  #: CRC-32 of each, see `crc_of`
-    hashes: bytes  #: CRC-32 of each target
+    hashes: bytes  #: of each target, see `engine.tasks.hashes`
     starts: bytes  #: CRC-32 of each
     patterns: list[str]
     body: bytes

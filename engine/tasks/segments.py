@@ -15,8 +15,9 @@ import msgspec
 
 from engine.base.deflate import compress
 from engine.errors import StoreError
-from engine.tasks.hashes import hashes_of_lines
-from engine.tasks.settled import WIDE, Columns, SettledTasks, columns_of, decode_changes, encode
+from engine.tasks.columns import columns_of, parts_of, sites_of
+from engine.tasks.hashes import hashes_of_lines, sites_of_lines
+from engine.tasks.settled import WIDE, Columns, SettledTasks, decode_changes, encode
 from engine.tasks.words import Action, Kind, host_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     first_at: float  #: when the first of its tasks was created, UNIX time
     last_at: float
     tasks: int
-    actions: int  #: bits, by `action_bit`
+    actions: int  #: bits, by `action_bit`; and of the kind of its hashes, see `engine.tasks.hashes`
     states: int  #: bits, by `engine.tasks.settled.state_number`
     who: list[str]  #: tokens and addresses
     plans: list[bytes]  #: keys
@@ -71,21 +72,15 @@ def action_bit(action: str) -> int:
     return 1 << _ACTIONS.index(Action(action))
 
 
-def pack(tasks: Sequence[Task]) -> list[tuple[int, bytes]]:
+def pack(tasks: list[Task]) -> list[tuple[int, bytes]]:
     """Return the records of tasks that are being stored, and of how many each is."""
     records = []
-    first = targets = 0
-    for place, task in enumerate(tasks, 1):
-        targets += len(task.targets)
-        if targets >= _TARGETS_MAX or place == len(tasks):
-            part = tasks[first:place]
-            lines: list[str] = []
-            for one in part:
-                lines += one.targets
-            columns = columns_of(part, lines)
-            record: Record = segment_of(columns, lines) if targets >= PACKED_FROM else columns
-            records.append((place - first, encode(record)))
-            first, targets = place, 0
+    for part, lines in parts_of(tasks, _TARGETS_MAX):
+        columns = columns_of(part, lines)
+        record: Record = columns
+        if len(lines) >= PACKED_FROM:
+            record = segment_of(columns, lines, sites_of(part))
+        records.append((len(part), encode(record)))
     return records
 
 
@@ -163,21 +158,23 @@ def readable_tasks(records: Iterable[Record], fail: Callable[[str], None]) -> li
     return found
 
 
-def segment_of(tasks: SettledTasks, lines: list[str] | None = None) -> Segment:
+def segment_of(tasks: SettledTasks, lines: list[str] | None = None, sites: Sequence[str] = ()) -> Segment:
     """Return tasks, packed.
 
     Args:
         tasks: that have settled.
         lines: their targets, where the caller has them one by one.
+        sites: of those, where the caller knows them.
     """
     created = array("d", tasks.created)
-    hashes, sites = hashes_of_lines(tasks.targets, lines)
+    hashes, kind = hashes_of_lines(tasks.targets, lines, sites[0] if len(sites) == 1 else "")
+    sites = sites or sites_of_lines(tasks.targets, lines)
     hosts, starts, patterns = _hosts_and_wide(tasks, sites)
     head = Head(
         min(created),
         max(created),
         len(created),
-        bits_of(action_bit(shape.action) for shape in tasks.shapes),
+        bits_of(action_bit(shape.action) for shape in tasks.shapes) | kind,
         bits_of(1 << number for number in set(tasks.states)),
         list({name for shape in tasks.shapes for name in (shape.token, *shape.by[:2])} - {""}),
         plans_of(tasks),
@@ -217,7 +214,7 @@ def bits_of(each: Iterable[int]) -> int:
     return bits
 
 
-def _hosts_and_wide(tasks: SettledTasks, sites: list[str]) -> tuple[list[str], list[str], list[str]]:
+def _hosts_and_wide(tasks: SettledTasks, sites: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """Return the hosts of all targets, the starts of wide purges, and the patterns, each once.
 
     Args:

@@ -1,6 +1,7 @@
 """Tasks that have settled, as the history keeps them: many in one record, a column for each fact. Pure.
 
-A column costs a comprehension and compresses well; a record for each task would cost more. Of a task of which
+A column costs a comprehension (`engine.tasks.columns`) and compresses well; a record for each task would cost
+more. Of a task of which
 every subtask was acked the plan tells the nodes, so nothing is kept of its shares. Of any other the state
 bytes of every share are kept: who retries it needs to know what failed where.
 
@@ -11,8 +12,7 @@ a `Change` of its own.
 from __future__ import annotations
 
 from array import array
-from itertools import accumulate, chain
-from struct import pack
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,8 +21,6 @@ from engine.tasks.words import Kind, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from engine.tasks.task import Task
 
 _STATES: Final = (
     State.ACCEPTED,
@@ -34,8 +32,7 @@ _STATES: Final = (
 )
 """A state is stored as its place here, so new ones come last."""
 _NUMBERS: Final = {state: number for number, state in enumerate(_STATES)}
-_DONE: Final = State.DONE
-_DONE_BYTE: Final = bytes([_NUMBERS[_DONE]])
+DONE_BYTE: Final = bytes([_NUMBERS[State.DONE]])
 WIDE: Final = frozenset({Kind.PREFIX, Kind.REGEX, Kind.HOST})
 
 
@@ -121,87 +118,6 @@ def state_number(state: str) -> int:
 def state_of_number(number: int) -> State:
     """Return a stored state."""
     return _STATES[number]
-
-
-def columns_of(tasks: Sequence[Task], lines: list[str] | None = None) -> SettledTasks:
-    """Return the record of tasks that are being stored, of some ten thousand targets at the most.
-
-    Args:
-        tasks: in the order in which they settled.
-        lines: the targets of all, where the caller has them.
-
-    Every task that settles pays for each line of the loop: an attribute of a neighbour is dearer than a local
-    name, and the tasks of one client are nearly always alike.
-    """
-    shapes: dict[Shape, int] = {}
-    shape_of: list[int] = []
-    plan, by, kind, action, token = None, None, "", "", ""
-    soft = prefetch = False
-    number = -1
-    is_odd = False
-    odd_places: list[int] = []
-    for task in tasks:
-        if (
-            task.plan is not plan
-            or task.by is not by
-            or task.kind is not kind
-            or task.action is not action
-            or task.token is not token
-            or task.soft is not soft
-            or task.prefetch is not prefetch
-            or number < 0
-        ):
-            number = shapes.setdefault(_shape_of(task), len(shapes))
-            plan, by, kind, action, token = task.plan, task.by, task.kind, task.action, task.token
-            soft, prefetch = task.soft, task.prefetch
-            is_odd = plan is None or not plan.key
-        if is_odd:
-            odd_places.append(len(shape_of))
-        shape_of.append(number)
-    states = [task.state for task in tasks]
-    if states.count(_DONE) == len(states):
-        numbers = _DONE_BYTE * len(states)
-    else:
-        numbers = bytes([_NUMBERS[state] for state in states])
-        odd_places += [place for place, state in enumerate(states) if state is not _DONE]
-    absent = [task.absent_count for task in tasks]
-    targets = [task.targets for task in tasks]
-    count = len(tasks)
-    return SettledTasks(
-        [task.id for task in tasks],
-        pack(f"{count}d", *[task.created_at for task in tasks]),
-        pack(f"{count}d", *[task.updated_at for task in tasks]),
-        numbers,
-        pack(f"{count}H", *map(len, targets)),
-        pack(f"{count}H", *shape_of),
-        list(shapes),
-        "\n".join(chain.from_iterable(targets) if lines is None else lines),
-        {place: _odd(tasks[place]) for place in odd_places} if odd_places else {},
-        {place: number for place, number in enumerate(absent) if number} if any(absent) else {},
-    )
-
-
-def _shape_of(task: Task) -> Shape:
-    plan, by = task.plan, task.by
-    return Shape(
-        task.action,
-        task.kind,
-        task.soft,
-        task.prefetch,
-        task.token,
-        b"" if plan is None else plan.key,
-        (by.token, by.address, by.door),
-    )
-
-
-def _odd(task: Task) -> Odd:
-    return Odd(
-        [
-            Part(share.node.name, share.node.layer, int(share.operation), bytes(share.states))
-            for share in task.shares
-        ],
-        [(error["node"], error["target"], error["reason"]) for error in task.errors],
-    )
 
 
 encode: Final = msgspec.msgpack.Encoder().encode

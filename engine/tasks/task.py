@@ -155,6 +155,7 @@ class Task:
     Attributes:
         body: the client's JSON as it came; what the journal keeps.
         targets: normalised, each once, in the client's order.
+        site: what all of them begin with, such as ``http://a.example/``; empty: it is not known that they do.
         journal_key: row of the journal that holds it; 0 before the commit.
         absent_count: of the acked subtasks those whose cache said that it had nothing.
         live: subtasks that are neither settled nor in a delay queue.
@@ -220,6 +221,7 @@ class Task:
         "rewind",
         "settled_at",
         "shares",
+        "site",
         "soft",
         "start_at",
         "state",
@@ -252,6 +254,7 @@ class Task:
         self.id = id
         self.action, self.kind = action, kind
         self.targets = targets
+        self.site = ""
         self.soft, self.prefetch = soft, prefetch
         self.callback = callback
         self.due_s = due_s

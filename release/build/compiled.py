@@ -80,6 +80,7 @@ HOT: Final = (
     "engine.saver.telling",
     "engine.saver.work",
     "engine.tasks.by_node",
+    "engine.tasks.columns",
     "engine.tasks.documents",
     "engine.tasks.line_hashes",
     "engine.tasks.region",

@@ -194,6 +194,7 @@ def questions(targets: int) -> Iterator[tuple[str, str]]:
     yield "a URL in the middle", f"target={quote(_url(targets // 2), safe='')}"
     yield "the oldest URL", f"target={quote(_url(0), safe='')}"
     yield "a URL that nobody purged", "target=http%3A%2F%2Fimg1.example.com%2Fnobody"
+    yield "a key that nobody purged, by host and key", "target=img1.example.com%2Fnobody"
     yield "the newest of a host", "host=img7.example.com"
     yield "a host that nobody purged", "host=nobody.example.com"
     yield "1,000 of a node", "node=edge-1&limit=1000"

@@ -21,6 +21,7 @@ from engine.store.redis import history as redis_history
 from engine.store.redis.open import redis_store
 from engine.store.sqlite import history as sqlite_history
 from engine.store.sqlite.store import SqliteStore
+from engine.tasks import hashes
 from engine.tasks.blocks import close_block
 from engine.tasks.records import Batch, Delivered, Parked
 from engine.tasks.region import RegionMap
@@ -186,6 +187,27 @@ def test_a_url_finds_all_that_covers_it(store: Store) -> None:
             ("prefix", "prefix", "http://img.example.com/al"),
         ]
         assert names(ask(store, target="img.example.com/album")) == ["key", "pattern", "host", "prefix"]
+
+
+def test_what_either_form_wrote_is_found_by_any(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is compiled and one that is not work with one store: during a reload, for instance."""
+
+    def by_machine(_: bytes, lines: list[str], _start: int) -> bytes:
+        return b"".join(map(hashes.line_hash_of, lines))
+
+    tasks = urls(3 * PACKED_FROM)
+    for place, makes in enumerate((None, by_machine)):  # a block of each
+        monkeypatch.setattr(hashes, "_hashes_of", makes)
+        write(store, *tasks[place * PACKED_FROM : (place + 1) * PACKED_FROM])
+    monkeypatch.setattr(hashes, "_hashes_of", None)  # and one of both: what is large has its hashes at once
+    write(store, settling("large", *(f"http://a/large/{place}" for place in range(64)), at=900))
+    monkeypatch.setattr(hashes, "_hashes_of", by_machine)
+    write(store, *tasks[2 * PACKED_FROM :])
+    for place in (0, PACKED_FROM - 1, PACKED_FROM, 2 * PACKED_FROM, 3 * PACKED_FROM - 1):
+        assert names(ask(store, target=f"http://a/{place}")) == [f"t-{place:04}"]
+    assert names(ask(store, target="https://a/large/63")) == ["large"]
+    assert names(ask(store, target="http://a/large/64")) == []
+    assert names(ask(store, target="http://b/1")) == []
 
 
 def test_questions_are_put_together(store: Store) -> None:

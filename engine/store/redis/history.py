@@ -88,7 +88,7 @@ class RegionHistory:
 
     # Writing
 
-    def push(self, tasks: Sequence[Task]) -> list[Command]:
+    def push(self, tasks: list[Task]) -> list[Command]:
         """Return the commands that write tasks which settle, and how many those are, last.
 
         None of them has two keys: so they work in a slot that is moving.

@@ -18,6 +18,7 @@ from engine.errors import StoreError
 from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, late, packed
 from engine.store.sqlite.history_file import HistoryFile, is_damage
 from engine.tasks.blocks import ANYBODY, close_block
+from engine.tasks.hashes import CRCS, LINE_HASHES
 from engine.tasks.records import ParkedRow, rows_of
 from engine.tasks.segments import may_have, readable, readable_tasks
 from engine.tasks.settled import Change, decode_changes, encode, state_number
@@ -50,6 +51,8 @@ ORDER BY b.last_at DESC, b.n DESC LIMIT :limit
 """
 _JOIN: Final = "JOIN block_hashes AS h ON h.n = b.n"
 _WIDE: Final = "(length(b.starts) > 0 OR b.patterns <> '[]')"
+_CRCS: Final = f"b.actions & {CRCS | LINE_HASHES} <> {LINE_HASHES}"  #: those of versions before do not say
+_LINES: Final = f"b.actions & {LINE_HASHES}"
 _LOST: Final = "UPDATE bound SET complete_since = max(complete_since, ?)"
 _OLDER_HALF: Final = (
     "SELECT max(n), max(at) FROM settled WHERE n <= (SELECT (min(n) + max(n)) / 2 FROM settled)"
@@ -101,7 +104,7 @@ class SqliteHistory:
     # Writing, by the saver's thread
 
     def put(
-        self, tasks: Sequence[Task], changes: Sequence[Change], delivered: Sequence[Delivered] = ()
+        self, tasks: list[Task], changes: Sequence[Change], delivered: Sequence[Delivered] = ()
     ) -> list[tuple[int, int, float, bytes]]:
         """Write tasks that settle, what became of others, and what was late; return the rows.
 
@@ -237,18 +240,15 @@ class SqliteHistory:
 
     def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
         """See `History.heads`."""
-        conditions: dict[str, str] = {}  # by column
         named: dict[str, bytes] = {}
-        for column, sought in (("b.hosts", wanted.hosts), ("h.hashes", wanted.targets)):
-            names = [f"p{len(named) + place}" for place in range(len(sought))]
-            named.update(zip(names, sought, strict=True))
-            found = [f"instr({column}, :{name})" for name in names]
-            if wanted.takes_wide and column == "h.hashes":
-                found.insert(0, _WIDE)
-            if found:
-                conditions[column] = f"AND ({' OR '.join(found)})"
+        of_hosts = _has_one("b.hosts", wanted.hosts, named)
+        of_targets = ""
+        if wanted.crcs or wanted.line_hashes:
+            crcs = _has_one("h.hashes", wanted.crcs, named) or "AND 0"
+            lines = _has_one("h.hashes", wanted.line_hashes, named) or "AND 0"
+            of_targets = f"AND ({_WIDE if wanted.takes_wide else 0} OR {_CRCS} {crcs} OR {_LINES} {lines})"
         rows = self._file.query(
-            _HEADS.format(join=_JOIN, found=" ".join(conditions.values())),
+            _HEADS.format(join=_JOIN, found=f"{of_hosts} {of_targets}"),
             {
                 "since": wanted.since,
                 "until": wanted.until,
@@ -264,7 +264,7 @@ class SqliteHistory:
                 **named,
             },
             # Where the hashes of one block are damaged, all others are looked into.
-            spared=_HEADS.format(join="", found=conditions.get("b.hosts", "")),
+            spared=_HEADS.format(join="", found=of_hosts),
         )
         return [
             BlockHead(key, last_at, starts, _decode_patterns(patterns))
@@ -316,6 +316,13 @@ class SqliteHistory:
         """See `History.complete_since`."""
         rows = self._file.query("SELECT complete_since FROM bound", {})
         return max(self._lost_until, float(rows[0][0]) if rows else 0.0)
+
+
+def _has_one(column: str, sought: Sequence[bytes], named: dict[str, bytes]) -> str:
+    """Return the condition that a column has one of some texts; they are added to *named*."""
+    names = [f"p{len(named) + place}" for place in range(len(sought))]
+    named.update(zip(names, sought, strict=True))
+    return f"AND ({' OR '.join(f'instr({column}, :{name})' for name in names)})" if names else ""
 
 
 def _drop(writer: sqlite3.Connection, before_at: float, max_bytes: int) -> None:

@@ -11,9 +11,10 @@ from engine.base.deflate import compress
 from engine.errors import StoreError
 from engine.history.question import Question
 from engine.tasks.blocks import ANYBODY, Block, close_block, open_body
+from engine.tasks.columns import columns_of
 from engine.tasks.hashes import crc_of, hashes_of_lines
 from engine.tasks.segments import may_have, pack, read_record, segment_of
-from engine.tasks.settled import Columns, SettledTasks, Shape, columns_of
+from engine.tasks.settled import Columns, SettledTasks, Shape
 from engine.tasks.words import Operation, State
 from tests.fakes.settling import plan_of, settling
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def block_of(*tasks: object) -> Block:
     plans = {task.plan.key: task.plan.text for task in tasks}  # type: ignore[attr-defined]
-    return close_block([read_record(record) for _, record in pack(tasks)], plans)  # type: ignore[arg-type]
+    return close_block([read_record(record) for _, record in pack([*tasks])], plans)  # type: ignore[list-item]
 
 
 def hash_of(target: str) -> bytes:
@@ -65,7 +66,7 @@ def test_a_record_tells_by_its_bytes_whether_it_may_have_what_a_question_looks_f
     words = question.wanted(question.cover(), 0).words
 
     def is_looked_at(*tasks: Task) -> bool:
-        return all(may_have(record, words) for _, record in pack(tasks))
+        return all(may_have(record, words) for _, record in pack([*tasks]))
 
     assert is_looked_at(settling("t", "https://img.a/1"))
     assert is_looked_at(settling("t", "http://other/", kind="prefix"))
@@ -111,7 +112,7 @@ def test_all_hosts_of_urls_are_known(count: int) -> None:
     """Those of one site are counted, others looked at one by one."""
 
     def hosts_of(*tasks: Task) -> set[str]:
-        return set(segment_of(columns_of(tasks)).head.hosts)
+        return set(segment_of(columns_of([*tasks])).head.hosts)
 
     one = [f"http://a/{number}" for number in range(count)]
     assert hosts_of(settling("t", *one), settling("t", *one)) == {"a"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.history.entries import entry, parts_of
-from engine.tasks.settled import Change, Columns, Failure, columns_of, state_number
+from engine.tasks.columns import columns_of
+from engine.tasks.settled import Change, Columns, Failure, state_number
 from engine.tasks.words import DELAYED, Operation, State
 from tests.fakes.settling import settling
 

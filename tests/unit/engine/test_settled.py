@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from engine.tasks.segments import pack, read_record, tasks_of
-from engine.tasks.settled import Columns, columns_of, joined
+from engine.tasks.columns import columns_of, sites_of
+from engine.tasks.segments import Segment, pack, read_record, tasks_of
+from engine.tasks.settled import Columns, joined
 from engine.tasks.words import ACKED, FAILED, State
 from tests.fakes.settling import plan_of, settling
 
 
 def read(*tasks: object) -> Columns:
-    [(count, data)] = pack(tasks)  # type: ignore[arg-type]
+    [(count, data)] = pack([*tasks])  # type: ignore[list-item]
     columns = Columns(tasks_of(read_record(data)))
     assert count == len(columns)
     return columns
@@ -93,3 +94,46 @@ def test_a_task_whose_targets_cannot_be_read_any_more_moves_no_other() -> None:
     assert [one.targets for one in Columns(joined(records))] == [["http://a/1"], [], ["http://a/3"]]
     [alone] = read(tasks[1])
     assert alone.targets == []
+
+
+def test_tasks_of_unlike_clients_and_counts_come_back_each_as_it_was() -> None:
+    """Columns that are all the same are written in one go, others number by number."""
+    plan, other = plan_of("edge-1"), plan_of("edge-2")
+    tasks = [
+        settling("t-1", "http://a/1", plan=plan, token="x"),
+        settling("t-2", "http://a/2", "http://a/3", plan=other, token="x"),
+        settling("t-3", "http://a/4", plan=plan, token="y", soft=True),
+        settling("t-4", "http://a/5", plan=plan, token="x"),
+    ]
+    found = [(one.id, one.targets, one.shape.plan, one.shape.token, one.shape.soft) for one in read(*tasks)]
+    assert found == [
+        ("t-1", ["http://a/1"], plan.key, "x", False),
+        ("t-2", ["http://a/2", "http://a/3"], other.key, "x", False),
+        ("t-3", ["http://a/4"], plan.key, "y", True),
+        ("t-4", ["http://a/5"], plan.key, "x", False),
+    ]
+
+
+def test_sites_are_known_where_those_of_all_tasks_are() -> None:
+    tasks = [
+        settling(f"t-{place}", site=site)
+        for place, site in enumerate(["http://a/", "http://b/", "http://a/"])
+    ]
+    assert sites_of(tasks) == ["http://a/", "http://b/"]
+    assert sites_of([*tasks, settling("t", "http://a/1")]) == []
+    assert sites_of([settling("t", "http://a/1"), *tasks]) == []
+
+
+def test_tasks_of_several_sites_are_found_by_each() -> None:
+    """What the intake knows of their sites is what a look at their targets tells."""
+    urls = [f"http://{host}/{place}" for place in range(40) for host in ("a.example", "b.example")]
+    known = [settling(f"t-{place}", url, site=url[:17]) for place, url in enumerate(urls)]
+    looked = [settling(f"t-{place}", url) for place, url in enumerate(urls)]
+    heads = []
+    for tasks in (known, looked):
+        [(_, data)] = pack(tasks)
+        record = read_record(data)
+        assert isinstance(record, Segment)
+        heads.append((set(record.head.hosts), record.hashes))
+    assert heads[0] == heads[1]
+    assert heads[0][0] == {"a.example", "b.example"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engine.errors import RequestError
-from engine.intake.targets import Normaliser, normalise
+from engine.intake.targets import Normaliser, in_stored_form, normalise
 from engine.intake.task_body import decode
 from engine.intake.urls import normalise_url
 from engine.intake.validate import all_hosts
@@ -168,6 +168,21 @@ def test_targets_worked_in_slices_are_the_same_targets() -> None:
 def test_urls_in_stored_form_are_one_slice() -> None:
     asked = decode(json.dumps({"targets": [f"http://a.com/{number}" for number in range(1000)]}).encode())
     assert Normaliser(asked, all_hosts).work(0)
+
+
+@pytest.mark.parametrize(
+    ("targets", "site"),
+    [
+        (["http://a.com/"], "http://a.com/"),
+        (["http://a.com/2", "http://a.com/1", "http://a.com/2"], "http://a.com/"),
+        (["http://a.com/1", "http://b.com/1"], ""),
+        (["http://a.com/1", "http://a.com.example/1"], ""),
+        (["http://a.com/1", "https://a.com/1"], ""),
+    ],
+)
+def test_the_one_site_of_targets_in_stored_form_is_known(targets: list[str], site: str) -> None:
+    found = in_stored_form(decode(json.dumps({"targets": targets}).encode()), all_hosts)
+    assert found == (list(dict.fromkeys(targets)), site)
 
 
 @pytest.mark.parametrize("seed", range(3))

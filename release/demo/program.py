@@ -91,7 +91,8 @@ class Program:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # an interrupt may have left it locked
+            self._process.wait(STOP_TIMEOUT_S)
         self._process = None
         if self._lifeline is not None:
             with contextlib.suppress(BrokenPipeError):

@@ -101,6 +101,7 @@ def here(tmp_path: Path) -> Iterator[Here]:
         place.inv("stop")
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_does_not_stop_a_deploy(here: Here) -> None:
     """``./inv deploy 2>&1 | head -1``; its hooks write there, too."""
     here.publish("1.0")
@@ -175,6 +176,7 @@ def test_the_life_of_an_installation_on_this_machine(here: Here) -> None:
     assert here.served() == "1.0"
 
 
+@pytest.mark.slow
 def test_a_version_is_packed_from_this_tree_when_nobody_has_it(here: Here, fetched_wheels: Path) -> None:
     """What a newcomer does; the plan says it first."""
     artefacts.share_wheels(Path(here.settings.cache_dir), fetched_wheels)

@@ -15,7 +15,7 @@ pytestmark = needs_hosts
 WAIT = {"pre-deploy": "echo waiting; sleep 4"}
 
 
-@pytest.mark.parametrize("how", ["crash", "cut"])
+@pytest.mark.parametrize("how", ["crash", pytest.param("cut", marks=pytest.mark.slow)])
 def test_a_host_that_goes_away_in_mid_step_takes_the_others_back(site: Site, how: str) -> None:
     """In bounded time. When it is back the same command brings all of them there."""
     second = site.rig.hosts[1]
@@ -113,6 +113,7 @@ def test_a_stale_lock_is_taken_over(site: Site) -> None:
     assert taken.code == 0, taken.err
 
 
+@pytest.mark.slow
 def test_a_deploy_whose_lock_was_taken_from_it_changes_nothing_more(site: Site, tmp_path: Path) -> None:
     """The host itself refuses: the controller's next heartbeat may be far away."""
     is_taken = tmp_path / "taken"

@@ -89,19 +89,6 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
 }
 
-#: What they do, other bad versions do in another place; and scripted workers do it in the supervisor's tests
-#: and in those of the agent, ``test_host_reload``.
-LIKE_OTHERS = {
-    "crashes-at-start",
-    "crashes-after-2-s",
-    "exits-after-2-s",
-    "hangs",
-    "answers-another-version",
-    "answers-503",
-    "is-killed-after-2-s",
-    "cannot-read-the-configuration",
-}
-
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -252,9 +239,8 @@ def test_a_recording_of_production_is_the_gate_of_the_next_version(site: Site, t
     check(seen)
 
 
-@pytest.mark.parametrize(
-    "what", [pytest.param(what, marks=[pytest.mark.slow] * (what in LIKE_OTHERS)) for what in BAD]
-)
+@pytest.mark.slow  # scripted workers do the same in `test_host_reload` and `test_deploy_hosts`
+@pytest.mark.parametrize("what", BAD)
 def test_a_bad_version_never_serves_and_says_why(site: Site, trees: Path, what: str) -> None:
     """Refused or taken back at the canary, with the reason on the screen; the others were not touched."""
     apply, words = BAD[what]

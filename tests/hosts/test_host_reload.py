@@ -139,6 +139,7 @@ def test_a_rollback_goes_where_the_history_says(host: HostCalls, port: int, good
     assert (served(port), host.linked("previous")) == ("1.0.0", "releases/1.1.0")
 
 
+@pytest.mark.slow
 def test_pruning_spares_what_is_in_use_and_the_last_good_ones(
     host: HostCalls, port: int, good: list[Small]
 ) -> None:
@@ -156,6 +157,7 @@ def test_pruning_spares_what_is_in_use_and_the_last_good_ones(
         host.call("prune", keep=0)
 
 
+@pytest.mark.slow
 def test_pruning_spares_a_release_that_runs_though_no_link_names_it(
     host: HostCalls, port: int, good: list[Small]
 ) -> None:
@@ -206,6 +208,7 @@ def test_a_supervisor_that_dies_when_it_takes_over_leaves_the_old_release_servin
     assert host.call("reload", version="1.1.0", bake_s=0.2)["to"] == "1.1.0"
 
 
+@pytest.mark.slow
 def test_on_the_way_back_an_older_supervisor_that_cannot_take_over_is_left_out(
     host: HostCalls, port: int, good: list[Small], artefacts: Path
 ) -> None:
@@ -220,6 +223,7 @@ def test_on_the_way_back_an_older_supervisor_that_cannot_take_over_is_left_out(
     assert (served(port), host.linked("current")) == ("0.9.0", "releases/0.9.0")
 
 
+@pytest.mark.slow
 def test_a_supervisor_of_one_file_is_taken_over_and_gone_back_to(
     host: HostCalls, port: int, artefacts: Path
 ) -> None:
@@ -240,6 +244,7 @@ def test_a_supervisor_of_one_file_is_taken_over_and_gone_back_to(
     assert "kept" not in {event["event"] for event in host.events}
 
 
+@pytest.mark.slow
 def test_an_agent_of_the_release_before_takes_this_one_and_goes_back(
     host: HostCalls, quick_python: Path, port: int, artefacts: Path
 ) -> None:

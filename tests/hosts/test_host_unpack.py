@@ -185,6 +185,7 @@ def test_an_index_that_cannot_be_trusted_is_refused(host: HostCalls, first: Smal
         host.call("unpack", **first.request(trusted_keys=[]))
 
 
+@pytest.mark.slow
 def test_a_host_with_an_old_openssl_and_no_library_verifies_signatures(
     host: HostCalls, first: Small, tmp_path: Path
 ) -> None:
@@ -324,7 +325,9 @@ def test_an_engine_that_says_another_version_is_no_release(host: HostCalls, tmp_
     assert host.call("facts")["releases"] == []
 
 
-@pytest.mark.parametrize("stage", ["extract", "install", "try"])
+@pytest.mark.parametrize(
+    "stage", ["extract", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("install", "try"))]
+)
 def test_killed_in_the_middle_the_next_call_makes_it_whole(host: HostCalls, first: Small, stage: str) -> None:
     process = host.start("unpack", **first.request())
     assert process.stdout is not None

@@ -29,6 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
 
 
+@pytest.mark.slow
 def test_the_quick_start_works_for_a_login_that_becomes_root_by_sudo(site: Site) -> None:
     """From the plan, which says so and leaves nothing on the host, to the engine that serves."""
     (host,) = site.rig.hosts

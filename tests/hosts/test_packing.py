@@ -349,7 +349,7 @@ def swap_a_hash(folder: Path) -> None:
     path.write_text(path.read_text().replace("--hash=sha256:", "--hash=sha256:0", 1)[:-2])
 
 
-@pytest.mark.parametrize("damage", [drop_a_wheel, swap_a_hash])
+@pytest.mark.parametrize("damage", [pytest.param(drop_a_wheel, marks=pytest.mark.slow), swap_a_hash])
 def test_an_artefact_that_cannot_be_installed_fails_its_test(
     packed: Packed, unpacked: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -359,6 +359,7 @@ def test_an_artefact_that_cannot_be_installed_fails_its_test(
         selftest.run(rebuilt(unpacked, manifest, tmp_path))
 
 
+@pytest.mark.slow
 def test_an_artefact_that_says_another_version_fails_its_test(
     packed: Packed, unpacked: Path, tmp_path: Path
 ) -> None:

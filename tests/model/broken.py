@@ -27,6 +27,7 @@ class Broken:
     patches: tuple[tuple[str, Any], ...]  #: what is replaced, and by what
     faults: frozenset[str]
     is_rare: bool = False  #: a hundred runs do not show it
+    is_dear: bool = False  #: it takes seconds to show
     seed: int = 1  #: with which a search finds it soon
 
     def __str__(self) -> str:
@@ -178,6 +179,7 @@ BROKEN: Final = (
         "a node is probed as it is purged",
         (("engine.nodes.drivers.probe_text", _probe_at_root),),
         frozenset({"down", "lost"}),
+        is_dear=True,
     ),
     Broken(
         "a node that answers 503 or 403 to a probe is not back",
@@ -186,12 +188,14 @@ BROKEN: Final = (
             ("engine.nodes.probe._NO_RETURN", frozenset()),
         ),
         frozenset({"down", "lost", "sick", "refuse"}),
+        is_dear=True,
         seed=6,
     ),
     Broken(
         "a wide row that is refused stands for no others",
         (("engine.nodes.postponed.Postponed.supersedes", _always),),
         frozenset({"down", "lost", "refuse-bans"}),
+        is_dear=True,
     ),
     Broken(
         "a prefetch waits for its purge in the delay queue",
@@ -275,5 +279,6 @@ BROKEN: Final = (
         "a paused node waits",
         (("engine.nodes.pausing.pause", _never),),
         frozenset({"pause"}),
+        is_dear=True,
     ),
 )

@@ -48,7 +48,7 @@ _PROFILE = settings(
 
 
 @pytest.mark.timeout(600)  # a failure is made smaller
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_nothing_old_is_served_and_nothing_is_given_up(workers: int) -> None:
     with VirtualRuns() as runs:
 
@@ -97,7 +97,10 @@ def test_a_worker_that_drains_leaves_the_rows_of_its_successor_alone() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [pytest.param(broken, marks=[pytest.mark.slow] * broken.is_rare, id=str(broken)) for broken in BROKEN],
+    [
+        pytest.param(broken, marks=[pytest.mark.slow] * (broken.is_rare or broken.is_dear), id=str(broken))
+        for broken in BROKEN
+    ],
 )
 def test_a_broken_rule_is_found(broken: Broken) -> None:
     with VirtualRuns() as runs, broken.applied():

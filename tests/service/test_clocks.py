@@ -61,6 +61,7 @@ def engine_at(
         yield engine
 
 
+@pytest.mark.slow
 def test_a_new_purge_of_an_engine_that_is_behind_does_not_count_as_sent(
     tmp_path: Path, redis: RedisServer
 ) -> None:

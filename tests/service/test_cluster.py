@@ -435,7 +435,9 @@ def test_reloads_under_load_on_redis_fail_no_request_and_lose_no_task(
 ) -> None:
     tables = _table("store", {"url": redis.url}) + fake_table(edge.url, name="edge-1")
     with SupervisedEngine(tmp_path, tables, workers=workers) as engine:
-        with Load("127.0.0.1", engine.port, pause_s=0.4) as load:  # so Redis and new workers get a turn
+        with Load(
+            "127.0.0.1", engine.port, clients=60, pause_s=0.4
+        ) as load:  # so Redis and new workers get a turn
             for _ in range(2):
                 wait_until(lambda: len(load.seen.accepted) > 200, what="load")
                 engine.reload()

@@ -141,6 +141,7 @@ def assert_told(text: str, *, builtin: bool) -> None:
     assert ("\nTime to fresh: " in text) is has_canaries
 
 
+@pytest.mark.slow
 @pytest.mark.redis
 def test_of_three_engines_one_is_killed_and_then_redis_and_nothing_is_lost(tmp_path: Path) -> None:
     with running(tmp_path, cluster=True) as demo:
@@ -195,11 +196,11 @@ def test_keep_leaves_all_running_until_ctrl_c(tmp_path: Path) -> None:
     ("number", "where"),
     [
         (signal.SIGINT, "^Purgeline"),
-        (signal.SIGTERM, "^3. "),
         (signal.SIGHUP, "^5. "),
         *(
             pytest.param(number, where, marks=pytest.mark.slow)
             for number, where in [
+                (signal.SIGTERM, "^3. "),
                 (signal.SIGTERM, "^Purgeline"),
                 (signal.SIGHUP, "^Purgeline"),
                 (signal.SIGINT, "^3. "),

@@ -417,6 +417,7 @@ def test_no_purge_is_refused_for_what_others_came_with_it(tmp_path: Path) -> Non
             assert outcomes(engine) == Counter(accepted=11, unsaved=1)
 
 
+@pytest.mark.slow
 def test_a_reload_in_the_middle_loses_no_datagram(tmp_path: Path) -> None:
     """The supervisor holds the socket; both workers and their successors read from it.
 

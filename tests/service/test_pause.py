@@ -307,6 +307,7 @@ def test_a_worker_that_is_just_being_started_pauses_the_node_too(tmp_path: Path)
         assert edge.urls == []
 
 
+@pytest.mark.slow
 def test_workers_that_a_reload_is_bringing_up_pause_the_node_too(tmp_path: Path) -> None:
     """One is ready, and nobody is told of it yet: it waits for the other before it accepts."""
     held = Held()

@@ -127,6 +127,7 @@ def hand_in(port: int, name: str, count: int) -> None:
             assert status == 200
 
 
+@pytest.mark.slow
 def test_what_clients_and_doors_do_is_recorded_in_all_workers_across_a_reload_and_replays_alike(
     tmp_path: Path,
 ) -> None:

@@ -360,6 +360,7 @@ def test_a_redis_that_is_killed_in_mid_stream_accounts_for_every_entry(tmp_path:
             assert len(engine.tasks()) == len(paths)
 
 
+@pytest.mark.slow
 def test_workers_that_a_reload_replaces_leave_nothing_behind(tmp_path: Path) -> None:
     """Entries come all the time, over a reload; each is done, and the consumers of the old ones are gone."""
     with RedisServer(tmp_path, fsync="none") as server, FakeNode() as node:

@@ -26,10 +26,10 @@ def descriptors(pid: int) -> int:
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, workers: int) -> None:
-    """120 clients, on kept and on new connections; the process id stays.
+    """60 clients, on kept and on new connections; the process id stays.
 
     A short pause between two requests leaves the new workers what they need to start: about a request each
-    millisecond, so that every step of the hand-over has some on their way.
+    three milliseconds, so that every step of the hand-over has some on their way.
     """
     with (
         FakeNode() as node,
@@ -37,7 +37,7 @@ def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, wor
     ):
         pid = engine.pid
         before = descriptors(pid)
-        with Load("127.0.0.1", engine.port, pause_s=0.2) as load:
+        with Load("127.0.0.1", engine.port, clients=60, pause_s=0.2) as load:
             for _ in range(2):
                 wait_until(lambda: len(load.seen.accepted) > 200, what="load")
                 engine.reload()
@@ -51,6 +51,7 @@ def test_reloads_under_load_fail_no_request_and_lose_no_task(tmp_path: Path, wor
         assert "Traceback" not in engine.log()
 
 
+@pytest.mark.slow
 def test_an_engine_without_uvloop_delivers_and_reloads_on_asyncios_own_loop(tmp_path: Path) -> None:
     """It is an extra; its absence is said once at a start, and by ``GET /version``."""
     (tmp_path / "uvloop.py").write_text("raise ImportError('No module named uvloop')\n")
@@ -191,6 +192,7 @@ def test_delay_queues_are_handed_over_and_counts_stay_exact(tmp_path: Path) -> N
             assert "Traceback" not in engine.log()
 
 
+@pytest.mark.slow
 def test_callbacks_that_the_old_worker_could_not_deliver_come_from_the_new_one(tmp_path: Path) -> None:
     receiver = Receiver()
     receiver.status = lambda count: 503 if count < 2 else 204
@@ -209,6 +211,7 @@ def test_callbacks_that_the_old_worker_could_not_deliver_come_from_the_new_one(t
         receiver.stop()
 
 
+@pytest.mark.slow
 def test_a_new_worker_that_dies_in_a_reload_leaves_its_tasks_to_the_old_one(tmp_path: Path) -> None:
     """Those that it accepted go on where they are found: nobody has to start anew for them."""
     held = Held()

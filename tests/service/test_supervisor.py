@@ -375,11 +375,11 @@ def test_one_that_keeps_dying_is_started_ever_more_slowly(host: Host) -> None:
 
 def test_a_respawned_one_that_hangs_is_killed(make: Make) -> None:
     """It has as long as any start; then the next one is tried."""
-    host = make("--start-timeout", "1")
+    host = make("--start-timeout", "5")  # the first one has no more
     host.start()
     behave(host.releases / "1.0", hang=True)
     os.kill(host.worker()["pid"], signal.SIGKILL)
-    wait_until(lambda: "was not ready within 1 s" in host.log(), what="the time-out")
+    wait_until(lambda: "was not ready within 5 s" in host.log(), what="the time-out")
     behave(host.releases / "1.0", hang=False)
     assert host.get()["version"] == "1.0"
 

@@ -63,6 +63,7 @@ def test_clients_notice_nothing(make: Make) -> None:
     assert (last["from"], last["to"], last["ok"], last["error"]) == ("1.0", "2.0", True, None)
 
 
+@pytest.mark.slow
 def test_ten_reloads_leave_nothing_behind(make: Make) -> None:
     """Under load: no error, the same descriptors, one worker, no old socket."""
     host = make()

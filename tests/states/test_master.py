@@ -148,6 +148,7 @@ def first(site: Site) -> First:
     return First(diff, made, site.salt())
 
 
+@pytest.mark.slow
 def test_a_diff_of_a_minion_changes_nothing(first: First) -> None:
     code, answer = first.diff
     assert code == 0, answer

@@ -164,6 +164,7 @@ def test_kernel_limits_are_raised_and_never_lowered(applied: Machine) -> None:
     assert "-net.core.somaxconn = 16384" in lines
 
 
+@pytest.mark.slow
 def test_a_kernel_key_that_is_not_there_is_set_once_it_is(applied: Machine, pillar: dict[str, Any]) -> None:
     assert "-net.netfilter.nf_conntrack_max = 1048576\n" in applied.read("/etc/sysctl.d/60-purgeline.conf")
     conntrack = applied.sysctl_file("net.netfilter.nf_conntrack_max")
@@ -263,6 +264,7 @@ def test_a_pillar_that_cannot_be_right_is_refused_and_nothing_is_changed(
     assert applied.has(applied.root / "shared/engine.toml")
 
 
+@pytest.mark.slow
 def test_what_is_another_installations_stays(applied: Machine, pillar: dict[str, Any]) -> None:
     """Its unit, and a data folder outside the root: neither is taken, nor are they removed."""
     data = applied.root.parent / "data-of-others"
@@ -287,6 +289,7 @@ def test_what_is_another_installations_stays(applied: Machine, pillar: dict[str,
     assert not root.exists()
 
 
+@pytest.mark.slow
 def test_hosts_are_told_apart_by_name_and_groups(applied: Machine, pillar: dict[str, Any]) -> None:
     top = """
 base:

@@ -171,7 +171,8 @@ class Cache:
         if self._process is None:
             return
         self._signal(signal.SIGKILL)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # an interrupt may have left it locked
+            self._process.wait(STOP_TIMEOUT_S)
         self._process, self._is_paused = None, False
         self._cut_lifeline()
         # The group's workers end on their own time; the port is free when the last one is gone.

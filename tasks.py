@@ -183,7 +183,7 @@ def bench(
     soak: bool = False,
     args: str = "",
 ) -> None:
-    """Measure beside what one would use instead, in one run of at most ten minutes."""
+    """Measure beside what one would use instead, in one run of ten to sixteen minutes."""
     ensure_system("bench")
     if growth or soak:
         name = "growth" if growth else "soak"

@@ -187,7 +187,9 @@ class Questions:
         for piece in pieces:
             piece.is_out = True
         try:
-            await self._ask_and_tell(pieces, wait_s)
+            began = time.monotonic()
+            if not await self._ask_and_tell(pieces, wait_s) and time.monotonic() - began < _LOOK_S:
+                await asyncio.sleep(_LOOK_S)  # a child that has no news keeps the question
         except LinkError as exc:
             self._node.failed(str(exc), is_sick=exc.is_sick)
             await asyncio.sleep(max(0.05, self._node.health.connect_wait_s()))
@@ -209,7 +211,8 @@ class Questions:
                     self._line_up(piece)
             self.go_on()
 
-    async def _ask_and_tell(self, pieces: list[Piece], wait_s: float) -> None:
+    async def _ask_and_tell(self, pieces: list[Piece], wait_s: float) -> bool:
+        """Ask, and tell what came back; False: no news of any of the pieces."""
         question = Question({piece.id: piece.seen for piece in pieces}, wait_s)
         self._stats.tree_questions += 1
         path = await self._place.path_of("")
@@ -218,18 +221,22 @@ class Questions:
         self._node.health.answered()
         self.note_version(answer.version)
         by_id = {piece.id: piece for piece in pieces if not piece.is_over}
+        has_news = not pieces
         for report in answer.tasks:
             piece = by_id.get(report.id)
             if piece is not None:
+                has_news = has_news or report.seen != piece.seen
                 self._acts.told(piece, report)
                 if piece.is_over:
                     self.drop(piece)
         for name in answer.unknown:
             piece = by_id.get(name)
             if piece is not None:
+                has_news = True
                 self.drop(piece)
                 self._acts.unknown(piece)
         self._note_delayed(answer.delayed)
+        return has_news
 
     def _note_delayed(self, delayed: int) -> None:
         """Look at what the child held when its delay queues have become shorter."""

@@ -225,8 +225,9 @@ class Questions:
         for report in answer.tasks:
             piece = by_id.get(report.id)
             if piece is not None:
-                has_news = has_news or report.seen != piece.seen
+                before = piece.seen
                 self._acts.told(piece, report)
+                has_news = has_news or piece.is_over or piece.seen != before
                 if piece.is_over:
                     self.drop(piece)
         for name in answer.unknown:

@@ -1,7 +1,8 @@
 """Looks at the log of prefetches: acked purges count when there was one that began after their ack.
 
-All that wait go with one look. While a purge waits for the end of a prefetch the log is looked at again and
-again, otherwise now and then, so that what is known here is not old.
+All that wait go with one look. A few look at the parts of their own hosts alone. While a purge waits for the
+end of a prefetch the log is looked at again and again, otherwise now and then, so that what is known here is
+not old.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _AWAITED_S: Final = 0.1
 _IDLE_S: Final = 2.0
 _PER_S: Final = 50  #: looks of a busy engine; one that is not looks at once
 _AT_ONCE: Final = 20
+_FEW: Final = 256  #: purges; of more, parts are not told apart: a look at all costs each of them little
 _TOLD_AT_ONCE: Final = 1000  #: purges between two turns of the loop; many wait when Redis has been away
 
 
@@ -40,7 +42,7 @@ class _Part:
 
     position: Position = field(default_factory=Position)
     looked_at: float = -inf  #: when the last look that was answered began
-    time_s: float = -inf  #: what the server's clock said then
+    time_s: float = -inf  #: what the server's clock said when it was asked last, then or before
     covered_since: float = -inf  #: whatever was under way from then on is known
 
 
@@ -110,14 +112,26 @@ class FetchLooks:
         if answers:
             await self._slow_down()
             waiting, self._new = self._new, []
+            spared = parts - self._wanted(waiting)
         else:
             waiting, self._left = self._left, []
+            spared = set()
         done: set[int] = set()
         try:
-            done = await self._read(parts)
+            done = await self._read(parts - spared)
         finally:
             await self._tell(waiting, done)
-        return done
+        return done | spared
+
+    def _wanted(self, waiting: list[_Waiting]) -> set[int]:
+        """Return the parts to look at: those that something waits for, and what has not been for a while."""
+        if not waiting or sum(len(one.items) for one in waiting) > _FEW:
+            return self._all
+        for one in waiting:
+            one.needs = set().union(*map(self._needed_by, one.items))
+        before = time.monotonic() - self._patience_s()
+        old = (part for part, known in enumerate(self._parts) if known.looked_at <= before)
+        return set().union(old, *(one.needs for one in waiting))
 
     async def _read(self, parts: set[int]) -> set[int]:
         if not parts:
@@ -138,12 +152,15 @@ class FetchLooks:
             else:
                 self._mirror.take(change, not_before=known.looked_at)
         if not read.goes_on:
-            gap_s = max(time.monotonic() - known.looked_at, read.time_s - known.time_s)
+            server_s = -inf if read.time_s is None else read.time_s - known.time_s
+            gap_s = max(time.monotonic() - known.looked_at, server_s)
             if gap_s > COVERED_S:
                 known.covered_since = began_at - COVERED_S
         is_whole = not read.goes_on and known.position.entry != ""
         self._on_read(part, own, began_at, is_whole=is_whole)
-        known.position, known.looked_at, known.time_s = read.position, began_at, read.time_s
+        known.position, known.looked_at = read.position, began_at
+        if read.time_s is not None:
+            known.time_s = read.time_s
 
     async def _tell(self, waiting: list[_Waiting], done: set[int]) -> None:
         covered_since = max(part.covered_since for part in self._parts)

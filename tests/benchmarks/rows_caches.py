@@ -87,13 +87,19 @@ def _fanout(bench: Bench, cache: Cache, engine: EngineProcess, driver: str) -> I
         yield cpu_of_unit("fanout", f"CPU of a purge, {case}", "us a purge", ours, most_us=_CPU_TARGET_US)
 
 
-def hand_in(engine: EngineProcess, name: str, *, tasks: int, urls: int = 100) -> float:
-    """Hand in many tasks and wait until all is stored as settled; return purges at nodes per second."""
+def hand_in(
+    engine: EngineProcess, name: str, *, tasks: int, urls: int = 100, is_checked: bool = True
+) -> float:
+    """Hand in many tasks and wait until all is stored as settled; return purges at nodes per second.
+
+    Without *is_checked* nobody asks whether all were acked (the list of nodes asks the store, too), and it
+    returns 0.
+    """
     lines = [
         json.dumps({"targets": [f"http://{HOST}/{name}/{task}/{place}.jpg" for place in range(urls)]})
         for task in range(tasks)
     ]
-    before = _acked(engine)
+    before = _acked(engine) if is_checked else 0
     began = time.perf_counter()
     for place in range(0, tasks, 100):
         body = "\n".join(lines[place : place + 100]).encode()
@@ -102,6 +108,8 @@ def hand_in(engine: EngineProcess, name: str, *, tasks: int, urls: int = 100) ->
         assert b'"status"' not in text, text[:300]
     wait_until_idle(engine)
     took_s = time.perf_counter() - began
+    if not is_checked:
+        return 0.0
     acked = _acked(engine) - before
     wanted = tasks * urls * len(engine.get("/v1/engine/nodes")["nodes"])
     assert acked == wanted, f"{acked} of {wanted} purges acked"

@@ -214,7 +214,7 @@ def _use_of_redis(server: RedisServer, engine: EngineProcess) -> Iterator[Figure
         server.ask("CONFIG", "RESETSTAT")
         over_at = time.monotonic() + window_s
         for start in range(0, count, batch):
-            hand_in(engine, f"use-{batch}-{start}", tasks=batch)
+            hand_in(engine, f"use-{batch}-{start}", tasks=batch, is_checked=False)
         time.sleep(max(0.0, over_at - time.monotonic()))
         more = _calls(server)
         more.subtract(idle)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
+from engine.cluster.fetch_changes import Change
 from engine.config.redis_url import parse_redis_url
 from engine.store.redis.fetch_log import FetchLog, Position
 from engine.store.redis.keys import Keys
@@ -16,7 +18,9 @@ from engine.store.redis.link import Link
 from tests.rigs.redis_servers import RedisCluster, RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from engine.store.redis.script import Command
 
 pytestmark = pytest.mark.redis
 _numbers = itertools.count()
@@ -50,6 +54,7 @@ def test_a_reader_goes_on_where_its_last_look_ended(redis: Redis, keys: Keys) ->
         assert log.append({0: b"a", 3: b"b"}) == {0, 3}
         first = other.read({part: Position() for part in range(4)})
         assert {part: read.texts for part, read in first.items()} == {0: [b"a"], 1: [], 2: [], 3: [b"b"]}
+        assert first[0].time_s is not None
         assert abs(first[0].time_s - time.time()) < 5
         more = [str(number).encode() for number in range(1201)]  # more than one answer has
         for text in more:
@@ -59,6 +64,38 @@ def test_a_reader_goes_on_where_its_last_look_ended(redis: Redis, keys: Keys) ->
         assert (then[3].texts, then[3].goes_on) == ([], True)
         anew = other.read({0: Position()})
         assert (len(anew[0].texts), anew[0].goes_on, anew[0].position) == (1202, False, then[0].position)
+
+
+def test_a_look_that_goes_on_is_one_command(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing was ever written: an entry of nobody is there to go on from."""
+    with log_of(redis, keys) as log:
+        first = log.read({0: Position()})[0]
+        assert (first.texts, first.goes_on) == ([], False)
+        sent: list[Any] = []
+        run = log._link.run
+
+        def noted(commands: Sequence[Command], **named: Any) -> list[Any]:
+            sent.append([command[0] for command in commands])
+            return run(commands, **named)
+
+        monkeypatch.setattr(log._link, "run", noted)
+        then = log.read({0: first.position})[0]
+        assert (then.texts, then.goes_on, then.position) == ([], True, first.position)
+        assert sent == [["XRANGE"]]
+
+
+def test_what_is_written_where_there_is_nothing_says_nothing_to_any_version(redis: Redis, keys: Keys) -> None:
+    with log_of(redis, keys) as log:
+        log.read({0: Position()})
+        [[_, fields]] = log._link.one("XRANGE", keys.underway(0), "-", "+")
+        assert msgspec.json.decode(fields[3], type=Change) == Change(by="")
+        [kept] = log._link.all([("PTTL", keys.underway(0))])
+        assert 60_000 < kept <= 65_000
+        log._link.one("DEL", keys.underway(0), is_write=True)
+        log.append({0: b"a"})
+        assert log.read({0: Position()})[0].texts == [b"a"]
 
 
 def test_a_reader_is_given_all_there_is_when_what_it_knows_was_lost(redis: Redis, keys: Keys) -> None:

@@ -4,9 +4,10 @@ A prefetch is written down before its request is sent, and the log is read after
 can bring an old object back is in there by then. It is a stream in each of the first regions, told by the
 host of the URL, so that with a master away only a part of the hosts waits.
 
-A reader asks for what follows the last entry that it knows. Is that entry not there any more (it was cut off
-with age, or lost in a failover), it is given all there is. The stream is cut by the server's clock, to a
-length in time that every writer asks for and the longest of which counts.
+A reader asks for what follows the last entry that it knows: one command. Is that entry not there any more
+(it was cut off with age, or lost in a failover), it is given all there is, by a script. An empty stream is
+given an entry that says nothing, so that there is one to know. The stream is cut by the server's clock, to
+a length in time that every writer asks for and the longest of which counts.
 
 Where replicas are waited for, each look writes something: a master that was cut off, and has a successor,
 does not know what others have written there, and its word must not count.
@@ -16,6 +17,7 @@ Blocking, like the store; called by threads of the cluster's own.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
@@ -34,6 +36,7 @@ COVERED_S: Final = 30.0
 _KEPT_S: Final = 2 * COVERED_S  #: so long at least
 _PARTS_MAX: Final = 4
 _ENTRIES: Final = 500  #: of one answer
+_NOTHING: Final = b'{"by":""}'  #: a change of nobody: any version reads it
 
 _APPEND: Final = Script(
     """
@@ -57,8 +60,8 @@ redis.call('PEXPIRE', KEYS[1], keep)
 )
 _READ: Final = Script(
     """
--- KEYS stream, one to write to; ARGV last known entry, its mark, count, whether to write
--- Answers the time, whether it goes on there, entries.
+-- KEYS stream, one to write to; ARGV last known entry, its mark, count, whether to write; and mark, text and
+-- time in ms of what is written where there is nothing. Answers the time, whether it goes on there, entries.
 if ARGV[4] == '1' then redis.call('SET', KEYS[2], '', 'PX', 60000) end
 local start = '-'
 if ARGV[1] ~= '' then
@@ -66,7 +69,15 @@ if ARGV[1] ~= '' then
   if last and last[2][2] == ARGV[2] then start = '(' .. ARGV[1] end
 end
 local goes_on = start == '-' and 0 or 1
-return {redis.call('TIME'), goes_on, redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', ARGV[3])}
+local entries = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', ARGV[3])
+if goes_on == 0 and #entries == 0 then -- a server that takes nothing more is read all the same
+  local id = redis.pcall('XADD', KEYS[1], '*', 'm', ARGV[5], 't', ARGV[6])
+  if type(id) == 'string' then
+    redis.call('PEXPIRE', KEYS[1], ARGV[7])
+    entries = {{id, {'m', ARGV[5], 't', ARGV[6]}}}
+  end
+end
+return {redis.call('TIME'), goes_on, entries}
 """
 )
 
@@ -82,7 +93,7 @@ class Read(NamedTuple):
     """What follows a position."""
 
     goes_on: bool  #: that entry is still there, so nothing between is missing
-    time_s: float  #: of the server's clock
+    time_s: float | None  #: of the server's clock; None: it was not asked, since the log goes on
     position: Position  #: the last entry of these
     texts: list[bytes]
 
@@ -103,7 +114,7 @@ class FetchLog:
         self._consumer = consumer
         self._is_replicated = bool(link.replicas.wait)
         self._keep_ms = int((longest_s + _KEPT_S) * 1000)
-        self._count = 0
+        self._numbers = itertools.count(1)
         self.parts = min(_PARTS_MAX, keys.count)  #: streams
 
     def __repr__(self) -> str:
@@ -117,9 +128,8 @@ class FetchLog:
         """Write a text into each of some parts; return the parts where that was done (and replicated)."""
         commands: list[Command] = []
         for part, text in texts.items():
-            self._count += 1
             keys = [self._keys.underway(part), f"{self._keys.underway(part)}:kept"]
-            commands.append(_APPEND.call(keys, [self._keep_ms, f"{self._consumer} {self._count}", text]))
+            commands.append(_APPEND.call(keys, [self._keep_ms, self._mark(), text]))
         replies = self._link.run(commands, is_write=True)
         return {part for part, reply in zip(texts, replies, strict=True) if not isinstance(reply, StoreError)}
 
@@ -127,38 +137,62 @@ class FetchLog:
         """Return what follows the positions in some parts; those that cannot be read are left out."""
         found: dict[int, Read] = {}
         asked = dict(positions)
+        whole = {part for part, last in asked.items() if self._is_replicated or not last.entry}
         while asked:
-            replies = self._link.run(
-                [self._reading(part, last) for part, last in asked.items()], is_write=self._is_replicated
-            )
+            commands = [self._reading(part, last, part in whole) for part, last in asked.items()]
+            replies = self._link.run(commands, is_write=self._is_replicated)
             again: dict[int, Position] = {}
             for (part, last), reply in zip(asked.items(), replies, strict=True):
                 if isinstance(reply, StoreError):
                     found.pop(part, None)
                     continue
-                page = _page(reply, last)
-                before = found.get(part)
-                if before is not None:
-                    if not page.goes_on:
-                        before.texts.clear()  # it was cut or lost meanwhile: this is all there is
-                    goes_on = before.goes_on and page.goes_on
-                    page = page._replace(goes_on=goes_on, texts=before.texts + page.texts)
-                found[part] = page
-                if len(reply[2]) == _ENTRIES:
-                    again[part] = page.position
+                page = _page(reply, last) if part in whole else _next_page(reply, last)
+                if page is None:
+                    again[part] = last
+                    whole.add(part)
+                    continue
+                read, is_last = page
+                found[part] = read if part not in found else _joined(found[part], read)
+                if not is_last:
+                    again[part] = read.position
             asked = again
         return found
 
-    def _reading(self, part: int, last: Position) -> Command:
+    def _reading(self, part: int, last: Position, is_whole: bool) -> Command:
         key = self._keys.underway(part)
-        return _READ.call([key, f"{key}:looked"], [last.entry, last.mark, _ENTRIES, int(self._is_replicated)])
+        if not is_whole:
+            return ("XRANGE", key, last.entry, "+", "COUNT", _ENTRIES + 1)
+        there = [last.entry, last.mark, _ENTRIES, int(self._is_replicated)]
+        return _READ.call([key, f"{key}:looked"], [*there, self._mark(), _NOTHING, self._keep_ms])
+
+    def _mark(self) -> str:
+        """Return the mark of another entry of this process."""
+        return f"{self._consumer} {next(self._numbers)}"
 
 
-def _page(reply: Any, last: Position) -> Read:
+def _page(reply: Any, last: Position) -> tuple[Read, bool]:
+    """Return what the script found, and whether that was all."""
     (seconds, micros), goes_on, entries = reply
-    position = last if goes_on else Position()
+    time_s = int(seconds) + int(micros) / 1e6
+    return _read(entries, last if goes_on else Position(), bool(goes_on), time_s), len(entries) < _ENTRIES
+
+
+def _next_page(entries: Any, last: Position) -> tuple[Read, bool] | None:
+    """Return the same of the entries from the last known one on; None: that is not there any more."""
+    if not entries or Position(entries[0][0].decode(), entries[0][1][1]) != last:
+        return None
+    return _read(entries[1:], last, True, None), len(entries) <= _ENTRIES
+
+
+def _read(entries: Any, position: Position, goes_on: bool, time_s: float | None) -> Read:
     if entries:
         entry, fields = entries[-1]
         position = Position(entry.decode(), fields[1])
-    time_s = int(seconds) + int(micros) / 1e6
-    return Read(bool(goes_on), time_s, position, [fields[3] for _, fields in entries])
+    return Read(goes_on, time_s, position, [fields[3] for _, fields in entries if fields[3] != _NOTHING])
+
+
+def _joined(before: Read, then: Read) -> Read:
+    """Return two pages as one. Was the first cut or lost meanwhile, the second is all there is."""
+    texts = before.texts + then.texts if then.goes_on else then.texts
+    time_s = before.time_s if then.time_s is None else then.time_s
+    return then._replace(goes_on=before.goes_on and then.goes_on, texts=texts, time_s=time_s)

@@ -67,6 +67,7 @@ class LeafStatus(msgspec.Struct):
     oldest_delayed_s: float
     learned_at: float
     current: bool
+    groups: list[str] = []
 
 
 class Said(NamedTuple):

@@ -214,6 +214,7 @@ class Overview:
         return {
             "name": node.name,
             "layer": node.layer,
+            "groups": node.config.groups,
             "driver": node.config.driver,
             "url": node.config.url,
             "state": state,
@@ -256,6 +257,7 @@ class Overview:
         return {
             "name": node.name,
             "layer": node.layer,
+            "groups": [],
             "driver": "",
             "url": "",
             "state": "gone",

@@ -207,6 +207,7 @@ class NodeStatus(msgspec.Struct):
 
     name: str
     layer: str
+    groups: list[str]
     driver: str
     url: str
     state: Literal["ready", "catching_up", "refusing", "unproven", "sick", "down", "paused", "gone"]

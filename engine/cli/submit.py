@@ -137,6 +137,7 @@ def _requests(args: argparse.Namespace, targets: list[str]) -> Iterator[Document
         "prefetch": args.prefetch,
         "layers": args.layer,
         "nodes": args.node,
+        "groups": args.group,
         "callback": args.callback,
         "due_s": args.due,
         "on_incapable": args.on_incapable,

@@ -56,6 +56,7 @@ _TASK: Final = (
     flag("--wait", "wait until it is settled; the exit code tells how"),
     several("--layer", "NAME", "only this layer; may be repeated"),
     several("--node", "NAME", "only this node; may be repeated"),
+    several("--group", "NAME", "only nodes of this group; may be repeated"),
     opt(
         "--id", type=values.task_id, metavar="ID", help="the task's id: repeating a request under it is safe"
     ),

@@ -29,7 +29,7 @@ from engine.errors import ConfigError
 if TYPE_CHECKING:
     from engine.config.tables import Config, StoreConfig
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  #: of a node, a layer, a token
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  #: of a node, a layer, a group, a token
 _NAME_TAKES = "use 1-64 of A-Z a-z 0-9 . _ -, a letter or digit first"
 
 ENGINE_AT_LEAST: dict[str, float] = {
@@ -197,7 +197,8 @@ def _check_topology(config: Config) -> None:
     names = [node.name for node in config.node]
     refuse_duplicates("node", names)
     by_name = {node.name: node for node in config.node}
-    for name in (*layers, *names):
+    groups = [group for node in config.node for group in node.groups]
+    for name in (*layers, *names, *groups):
         if not NAME.fullmatch(name):
             raise ConfigError(f"name {name!r}: {_NAME_TAKES}")
     for node in config.node:
@@ -205,6 +206,7 @@ def _check_topology(config: Config) -> None:
             raise ConfigError(
                 f"node {node.name!r}: layer {node.layer!r} is no [[layer]]{nearest(node.layer, layers)}"
             )
+        refuse_duplicates(f"node {node.name!r}: group", node.groups)
         check_node(node)
     check_rules(config.node, layers[0])
     for node in config.node:

@@ -119,6 +119,7 @@ class NodeConfig(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     driver: Driver  #: which server it is
     url: str  #: of one cache: an address, or a name with one address of each family
     layer: str = "edge"  #: name of its ``[[layer]]``
+    groups: list[str] = []  #: names beside layers, by which tasks may name their nodes
     parents: list[str] | None = None  #: None: every node of the layer before; `load` puts their names in
     purge_method: str = "PURGE"  #: of a purge by URL
     purge_path: str = ""  #: before the path of a purge; nginx: its purge location, ``/purge`` when empty

@@ -8,7 +8,7 @@ import msgspec
 
 from engine.tasks.by_region import nodes_of
 from engine.tasks.lower import Lower
-from engine.tasks.plan import LAYER
+from engine.tasks.plan import GROUP, LAYER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -81,7 +81,7 @@ def joined(known: Sequence[Lower | None]) -> Lower:
     for lower in known:
         if lower is None or not lower.nodes:
             return Lower()  # one of them is for all nodes
-        if any(name.startswith(LAYER) for name in lower.nodes):
-            return Lower()  # nodes of layers beside nodes that are named: no question has both
+        if any(name.startswith((LAYER, GROUP)) for name in lower.nodes):
+            return Lower()  # nodes of layers, or groups, beside nodes that are named: no question has both
         nodes.update(lower.nodes)
     return Lower(tuple(sorted(nodes)))

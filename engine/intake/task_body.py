@@ -89,12 +89,21 @@ class TaskBody(msgspec.Struct, forbid_unknown_fields=True):
     ] = False
     layers: Annotated[
         list[str],
-        _said("names of layers, `eu/edge` one of the engine `eu`; without these and `nodes`: every node"),
+        _said(
+            "names of layers; `eu/edge` is one of the engine `eu`, `edge` that of every engine below, too; "
+            "without these, `nodes` and `groups`: every node"
+        ),
     ] = []
     nodes: Annotated[
         list[str],
-        _said("names of nodes, `eu/edge-7` one of the engine `eu`; without these and `layers`: every node"),
+        _said("names of nodes, `eu/edge-7` one of the engine `eu`; those that are in the layers and groups"),
     ] = []
+    groups: Annotated[
+        list[str] | msgspec.UnsetType,
+        _said(
+            "names of groups of nodes, as `layers`; nodes that are in one of the layers, too", "every node"
+        ),
+    ] = msgspec.UNSET  #: not set: not in the digest
     callback: Annotated[
         str | None, _said("URL for state reports; its host needs a `[[callback]]` rule", "none")
     ] = None
@@ -288,7 +297,8 @@ def _check_verify(asked: TaskBody, verify: bool | VerifyBody) -> None:
 def journal_body(asked: TaskBody, body: bytes) -> bytes:
     """Return a body as the journal holds it: with no field that the version before does not know.
 
-    That version fails a task for good whose body it cannot read: after a rollback, and beside this one.
+    That version fails a task for good whose body it cannot read: after a rollback, and beside this one. The
+    plan tells what groups chose; of a task that is planned anew when it begins the body keeps them.
     """
     unset = msgspec.UNSET
     if (
@@ -297,11 +307,14 @@ def journal_body(asked: TaskBody, body: bytes) -> bytes:
         and asked.start_at is unset
         and asked.confirm is unset
         and asked.verify is unset
+        and asked.groups is unset
     ):
         return body
     known = msgspec.structs.replace(
         asked, rebound_s=unset, literal=unset, start_at=unset, confirm=unset, verify=unset
     )
+    if asked.start_at is unset:
+        known.groups = unset
     return _encode(known)
 
 

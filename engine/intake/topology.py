@@ -8,28 +8,26 @@ is skipped, because its cache cannot do what the task asks.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.config.hints import nearest
 from engine.errors import RequestError
+from engine.intake.naming import Naming
 from engine.nodes import drivers
 from engine.nodes.ability import incapable_reason
-from engine.tasks.plan import GONE, LAYER, Note, Plan, Skipped, Step, read_plan, storable
+from engine.tasks.plan import GONE, Note, Plan, Skipped, Step, read_plan, storable
 from engine.tasks.words import Action, Kind, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from engine.config.tables import Config, NodeConfig
+    from engine.intake.naming import Names
     from engine.tasks.words import Operation
 
-MARK: Final = "/"  #: between the name of a node and one below it
-_NAME_MAX: Final = 64
 _PLANS_MAX: Final = 1024  #: plans kept; a client may ask for any subset of the nodes
-_ALL: Final[frozenset[str]] = frozenset()
+_WHOLE: Final[dict[str, tuple[str, ...]]] = {}
 _PARENT_IS_HARD: Final = "purged hard: a stale object of a parent would be fresh to its edges"
 
 
@@ -41,45 +39,57 @@ class Topology:
         self._nodes = sorted(config.node, key=lambda node: self._layers.index(node.layer))
         self._by_name = {node.name: node for node in self._nodes}
         self._ancestors = {node.name: node.parents or [] for node in self._nodes}
-        self._plans: dict[tuple[frozenset[str], frozenset[str], str, str, bool, bool, bool], Plan] = {}
+        self._naming = Naming(self._nodes, self._layers)
+        self._all = frozenset(self._by_name)
+        self._plans: dict[
+            tuple[frozenset[str], tuple[tuple[str, tuple[str, ...]], ...], str, str, bool, bool, bool], Plan
+        ] = {}
         self._stored: dict[tuple[bytes, bool], Plan] = {}
+
+    @property
+    def names(self) -> Names:
+        """What knows the names below nodes that are engines."""
+        return self._naming.names
+
+    @names.setter
+    def names(self, names: Names) -> None:
+        self._naming.names = names
 
     def plan(
         self,
         layers: Sequence[str] = (),
         nodes: Sequence[str] = (),
+        groups: Sequence[str] = (),
         *,
         action: str = Action.PURGE.value,
         kind: str = Kind.URL.value,
         soft: bool = False,
         skip: bool = False,
         host_pattern: bool = False,
+        is_handed: bool = False,
     ) -> Plan:
         """Return the plan of a task; it is made once for all tasks that ask for the same.
 
         Args:
-            layers: names; empty: all. ``eu/edge`` is one of the engine that the node ``eu`` is.
+            layers: names; empty: all; see `engine.intake.naming`.
             nodes: names; empty: all.
+            groups: names; empty: all.
             action: of the task.
             kind: of its targets.
             soft: whether a soft purge is asked for.
             skip: leave out the nodes that cannot do it, as long as one of them can.
             host_pattern: whether a host of its targets is one.
+            is_handed: an engine above hands it down, and knows the names in it.
 
         Raises:
             RequestError: 422, an unknown name (the nearest known one is named), no node left, or nodes that
-                cannot do it: they are named with their drivers.
+                cannot do it: they are named with their drivers; 503, see `Naming.choose`.
         """
-        layer_names = frozenset(layers) if layers else _ALL
-        node_names = frozenset(nodes) if nodes else _ALL
-        wanted = (layer_names, node_names, action, kind, soft, skip, host_pattern)
+        names, below = self._named(layers, nodes, groups, is_handed=is_handed)
+        wanted = (names, tuple(sorted(below.items())), action, kind, soft, skip, host_pattern)
         plan = self._plans.get(wanted)
         if plan is None:
-            in_layers, of_layers = self._split_layers(layers)
-            own, below = self._split(nodes)
-            for head, names in of_layers.items():
-                below[head] = (*names, *below.get(head, ()))
-            chosen = self._choose(in_layers, own)
+            chosen = [node for node in self._nodes if node.name in names]
             able, skipped = _part(chosen, action, kind, skip=skip, host_pattern=host_pattern)
             steps = self._steps(able, action, kind, soft=soft and not host_pattern, below=below)
             of = f"{kind} of a host pattern" if host_pattern else kind
@@ -88,6 +98,15 @@ class Topology:
                 self._plans.clear()
             self._plans[wanted] = plan
         return plan
+
+    def _named(
+        self, layers: Sequence[str], nodes: Sequence[str], groups: Sequence[str], *, is_handed: bool
+    ) -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
+        """Return the nodes of a task, and of those that are engines which of theirs."""
+        if self._all and not layers and not nodes and not groups:
+            return self._all, _WHOLE
+        chosen = self._naming.chosen(layers, nodes, groups, is_handed=is_handed)
+        return chosen.names, chosen.below
 
     def stored(self, key: bytes, text: bytes, *, host_pattern: bool = False) -> Plan:
         """Return the plan that a task of the journal was accepted for, as it can be carried out now.
@@ -116,62 +135,6 @@ class Topology:
         if lacks_patterns or drivers.sent_for(node, step.operation) is None:
             return msgspec.structs.replace(step, lacks=incapable_reason(node, step.operation))
         return step
-
-    def _split(self, nodes: Sequence[str]) -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
-        """Return the names of own nodes, and of those that are engines which of their nodes are meant.
-
-        ``eu/edge-7`` is a node of the engine that the node ``eu`` is; where ``eu`` is named too, all are.
-
-        Raises:
-            RequestError: 422, an unknown name, or one below a node that is a cache.
-        """
-        heads = {name: name.partition("/") for name in nodes}
-        known = [node.name for node in self._nodes]
-        _refuse_unknown("nodes", [head for head, _, _ in heads.values()], known)
-        below: dict[str, list[str]] = {}
-        for name, (head, slash, rest) in heads.items():
-            if slash and not drivers.is_engine(self._by_name[head]):
-                detail = f"nodes: {name[:_NAME_MAX]!r}: {head} is a cache, and has no nodes below it"
-                raise RequestError(422, detail, field="nodes")
-            if slash and not rest:
-                detail = f"nodes: {name[:_NAME_MAX]!r} names no node behind the /"
-                raise RequestError(422, detail, field="nodes")
-            if slash and head not in nodes:
-                below.setdefault(head, []).append(rest)
-        own = frozenset(head for head, _, _ in heads.values())
-        return own, {head: tuple(sorted(rests)) for head, rests in below.items()}
-
-    def _split_layers(self, layers: Sequence[str]) -> tuple[frozenset[str], dict[str, tuple[str, ...]]]:
-        """Return the nodes in layers, or with layers of their own that are named; and these: `Step.below`.
-
-        Raises:
-            RequestError: 422, an unknown name, or one below a node that is a cache.
-        """
-        own = [name for name in layers if MARK not in name]
-        _refuse_unknown("layers", own, self._layers)
-        chosen = {node.name for node in self._nodes if node.layer in own}
-        of: dict[str, list[str]] = {}
-        for name in layers:
-            head, mark, rest = name.partition(MARK)
-            if not mark:
-                continue
-            _refuse_unknown("layers", [head], [node.name for node in self._nodes])
-            if not drivers.is_engine(self._by_name[head]) or not rest:
-                what = "names no layer behind the /" if not rest else f"{head} is a cache, and has no layers"
-                raise RequestError(422, f"layers: {name[:_NAME_MAX]!r}: {what}", field="layers")
-            if head not in chosen:
-                of.setdefault(head, []).append(LAYER + rest)
-        everything = frozenset(node.name for node in self._nodes) if not layers else frozenset({*chosen, *of})
-        return everything, {head: tuple(sorted(rests)) for head, rests in of.items()}
-
-    def _choose(self, in_layers: frozenset[str], nodes: frozenset[str]) -> list[NodeConfig]:
-        chosen = [
-            node for node in self._nodes if node.name in in_layers and (not nodes or node.name in nodes)
-        ]
-        if not chosen:
-            what = "no node is in both layers and nodes" if self._nodes else "no [[node]] is configured"
-            raise RequestError(422, f"nodes: {what}, so there is nothing to purge", field="nodes")
-        return chosen
 
     def _steps(
         self,
@@ -263,12 +226,3 @@ def _notes(
         if more := drivers.wide_note(node, step.operation):
             names.setdefault(more, []).append(node.name)
     return tuple(Note(tuple(of_text), text) for text, of_text in names.items())
-
-
-def _refuse_unknown(field: str, names: Sequence[str], known: list[str]) -> None:
-    for name in names:
-        if name not in known:
-            if len(name) > _NAME_MAX:
-                raise RequestError(422, f"{field}: a name has at most {_NAME_MAX} characters", field=field)
-            detail = f"{field}: {name!r} is not configured"
-            raise RequestError(422, detail, field=field, hint=partial(nearest, name, known))

@@ -31,6 +31,7 @@ from engine.tasks.words import Action, Kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from engine.intake.naming import Names
     from engine.intake.task_body import TaskBody
     from engine.intake.topology import Topology
     from engine.tasks.plan import Plan
@@ -83,6 +84,10 @@ class Validator:
         self._salt = os.urandom(5).hex()
         self._counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
+    def note_names(self, names: Names) -> None:
+        """Take what knows the names below nodes that are engines, which tasks may choose."""
+        self._topology.names = names
+
     def task(self, body: bytes, allows_host: Callable[[str], bool]) -> Task:
         """Return the task that *body* asks for.
 
@@ -133,6 +138,7 @@ class Validator:
             task_id=asked.id or self._new_id(created_at),
             created_at=created_at,
             is_confirmed=is_confirmed or asked.confirm is True,
+            is_handed=is_again,
         )
 
     def replay(self, record: Accepted, plan: bytes = b"") -> Task:
@@ -194,11 +200,13 @@ class Validator:
             return f"{node}, as configured, cannot purge by {of}"
         return "" if plan.steps else f"{node} is not configured"
 
-    def _plan(self, asked: TaskBody) -> Plan:
+    def _plan(self, asked: TaskBody, *, is_handed: bool = False) -> Plan:
         on_incapable = asked.on_incapable
         return self._topology.plan(
             asked.layers,
             asked.nodes,
+            () if isinstance(asked.groups, msgspec.UnsetType) else asked.groups,
+            is_handed=is_handed,
             action=asked.action,
             kind=asked.kind,
             soft=asked.soft,
@@ -224,11 +232,12 @@ class Validator:
         created_at: float,
         is_confirmed: bool,
         is_replayed: bool = False,
+        is_handed: bool = False,
         plan: Plan | None = None,
     ) -> Task | Draft:
         check_fields(asked)
         if plan is None:
-            plan = self._plan(asked)
+            plan = self._plan(asked, is_handed=is_handed)
         verify = None if is_replayed else self._verifying.of(asked, allows_host)
         found = in_stored_form(asked, allows_host)
         if found is not None:

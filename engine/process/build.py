@@ -42,6 +42,7 @@ from engine.process.tree import make_tree
 from engine.recovery.rows import ReplayRows
 from engine.saver.saver import Saver
 from engine.saver.sinks import Sinks
+from engine.tree.census import NamesBelow
 
 if TYPE_CHECKING:
     from engine.api.overview import Overview
@@ -107,6 +108,7 @@ def build(config: Config, logs: Logs, *, peers: Peers | None = None, has_predece
     canaries = make_canaries(core, delivery, stores, cluster)
     tasks = TaskAnswers.of(core, delivery, cluster, replayed, validator=validator, stores=stores, proof=proof)
     tree = make_tree(core, tasks.signer)
+    validator.note_names(NamesBelow(tree.censuses))
     tasks.cancel.on_cancelled = tree.cancelled
     overview = make_overview(core, delivery, tasks, cluster, canaries=canaries, proof=proof, tree=tree)
     orders = make_node_orders(core, delivery, cluster, replayed)

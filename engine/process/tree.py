@@ -80,8 +80,8 @@ def make_tree(core: Core, signer: Signer) -> Tree:
         if drivers.is_engine(node.config):
             link = tree.links[node.name] = link_to(node.config, settings)
             link.above = place.above
-            tree.desks[node.name] = _desk(node, link, core, place)
-            tree.censuses[node.name] = Census(link, place, node)
+            desk = tree.desks[node.name] = _desk(node, link, core, place)
+            tree.censuses[node.name] = Census(link, place, node, desk.questions.note_version)
     return tree
 
 

@@ -16,6 +16,7 @@ from engine.tasks.words import Action, Operation
 
 GONE: Final = "gone"  #: what a step lacks whose node is not configured
 LAYER: Final = ":"  #: in front of the name of a layer, among names of nodes
+GROUP: Final = "@"  #: in front of the name of a group, there
 _KEY_BYTES: Final = 12
 
 
@@ -31,7 +32,7 @@ class Step(msgspec.Struct, frozen=True):
     lacks: str = ""  #: why the node as it is configured now cannot be sent that; empty: it can
     below: tuple[str, ...] = ()
     """Of a node that is an engine: which of its nodes; empty: all of them. Names of layers have a `LAYER` in
-    front: nodes of these alone, and of them those that are named beside."""
+    front, those of groups a `GROUP`: nodes of these alone, and of them those that are named beside."""
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -13,12 +13,13 @@ from loguru import logger
 
 from engine.api.below import MARK, LeafStatus, LeavesStatus, WorstLeaf, one_line
 from engine.errors import EngineError
-from engine.tree.leaves import READY, concern, readable
+from engine.tree.leaves import READY, concern, names_of, readable
 from engine.tree.words import ASK, Answer, Leaf, Leaves, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from engine.intake.naming import Told
     from engine.nodes.node import Node
     from engine.tree.link import Link
     from engine.tree.place import Place
@@ -46,16 +47,22 @@ class Census:
         link: to it.
         place: this engine's.
         node: it as this engine has it.
+        on_version: told which version of the protocol the child speaks.
     """
 
-    def __init__(self, link: Link, place: Place, node: Node) -> None:
+    def __init__(
+        self, link: Link, place: Place, node: Node, on_version: Callable[[int], None] | None = None
+    ) -> None:
         self._link = link
         self._place = place
+        self._on_version = on_version
         self.name = node.name
         self._health = node.health
         self.told = Leaves("")
         self._sums = _Sums({}, 0, 0.0, None)
         self._rows: tuple[tuple[float, bool], list[LeafStatus]] | None = None
+        self._names: tuple[tuple[int, bool], Told] | None = None
+        self.changes = 0  #: how often it has told something new, or fallen silent
         self.learned_at = 0.0  #: UNIX time of the last answer; 0: there was none
         self._learned = 0.0
         self._unwell_since = 0.0
@@ -93,9 +100,12 @@ class Census:
             logger.opt(exception=exc).error("asking {} for its leaves failed", self.name)
             self._error = one_line(repr(exc))
             return
+        if self._on_version is not None:
+            self._on_version(answer.version)
         self._engine, self._release = one_line(answer.engine), one_line(answer.release)
         if answer.leaves is not None:
             self.told = readable(answer.leaves)
+            self.changes += 1
             self._sums = self._sum()
             self._unwell_since = 0.0 if self._sums.worst is None else self._unwell_since or time.time()
         elif not self.told.seen:
@@ -103,6 +113,14 @@ class Census:
             return
         self._error = ""
         self.learned_at, self._learned = time.time(), time.monotonic()
+
+    @property
+    def names(self) -> Told:
+        """What tasks may name below the child; made when somebody asks, of 10,000 leaves it takes a while."""
+        of = (self.changes, self.is_current)
+        if self._names is None or self._names[0] != of:
+            self._names = (of, names_of(self.told, is_current=self.is_current))
+        return self._names[1]
 
     def status(self) -> LeavesStatus:
         """Return the leaves in numbers."""
@@ -157,12 +175,41 @@ class Census:
             oldest_delayed_s=self._oldest_s(leaf),
             learned_at=round(self.learned_at - leaf.age_s, 3),
             current=self.is_current and not leaf.age_s,
+            groups=leaf.groups,
         )
 
-    def seen_from_above(self) -> list[Leaf]:
-        """Return the leaves as they are told to the engine above this one."""
+    def seen_from_above(self, groups: Sequence[str]) -> list[Leaf]:
+        """Return the leaves as they are told to the engine above this one; *groups* are of the child."""
         gone_s = 0.0 if self.is_current else round(max(1.0, time.monotonic() - self._learned))
         return [
-            msgspec.structs.replace(leaf, name=self.name + MARK + leaf.name, age_s=leaf.age_s + gone_s)
+            msgspec.structs.replace(
+                leaf,
+                name=self.name + MARK + leaf.name,
+                age_s=leaf.age_s + gone_s,
+                groups=[*leaf.groups, *groups],
+            )
             for leaf in self.told.leaves
         ]
+
+
+class NamesBelow:
+    """The names below all children, for tasks that come in; see `engine.intake.naming`.
+
+    Args:
+        censuses: by the names of the children.
+    """
+
+    def __init__(self, censuses: Mapping[str, Census]) -> None:
+        self._censuses = censuses
+
+    def __repr__(self) -> str:
+        return f"<NamesBelow [{len(self._censuses)} regions]>"
+
+    @property
+    def changes(self) -> int:
+        """Another number when a child tells something new, begins to answer or ends."""
+        return hash(tuple([(census.changes, census.is_current) for census in self._censuses.values()]))
+
+    def below(self, region: str) -> Told:
+        """Return what is known of one."""
+        return self._censuses[region].names

@@ -36,8 +36,8 @@ _ERROR: Final = 400
 _CONFLICT: Final = 409
 _UNREADABLE: Final = 400
 _TOO_MANY: Final = 429
-_FOR_GOOD: Final = ("nodes", "layers", "kind")
-"""Fields of what it will never do: it has no leaf or layer of that name, or a leaf that cannot purge so."""
+_FOR_GOOD: Final = ("nodes", "layers", "groups", "kind")
+"""Fields of what it will never do: it has no leaf or layer so called, or a leaf that cannot purge so."""
 _SERVER_ERROR: Final = 500
 
 
@@ -66,7 +66,11 @@ class Desk:
         self.settling = Settling(node, self, self._ask_no_more, stats, has_second=has_second)
         self.questions = Questions(node, link, place, self.settling, stats)
         self.taking_back = TakingBack(link, place, node.name, lambda: self.questions.version)
+        self.questions.on_first_version = self._hand_early
         self._to_hand: deque[Piece] = deque()
+        self._early: list[
+            Piece
+        ] = []  # that take a later version than every child speaks, which it has not told
         self._at_work = FewAtOnce(self._hand, _AT_ONCE)
         self._is_closed = False
 
@@ -98,6 +102,7 @@ class Desk:
         """Do nothing more with pieces."""
         gone = set(pieces)
         self._to_hand = deque(piece for piece in self._to_hand if piece not in gone)
+        self._early = [piece for piece in self._early if piece not in gone]
         for piece in pieces:
             self.questions.drop(piece)
 
@@ -185,11 +190,22 @@ class Desk:
             piece.is_to_hand = False
             self._to_hand.popleft()
             if lacks := piece.lacking(self.questions.version):
-                self._keep_back(piece, lacks)
+                if self.questions.version:
+                    self._keep_back(piece, lacks)
+                else:
+                    piece.is_to_hand = True
+                    self._early.append(piece)
                 continue
             size += len(piece.body)
             batch.append(piece)
         return batch
+
+    def _hand_early(self) -> None:
+        """Hand down what waited for the child's version."""
+        early, self._early = self._early, []
+        for piece in early:
+            piece.is_to_hand = False
+            self.hand_again(piece)
 
     def _keep_back(self, piece: Piece, lacks: str) -> None:
         """Keep what the child's version would leave out, or not read: nothing is left out without a word."""

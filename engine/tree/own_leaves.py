@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from engine.api.below import MARK
 from engine.tree.leaves import leaves_of
 from engine.tree.words import Leaf, Leaves
 
@@ -40,14 +41,27 @@ class OwnLeaves:
         """Return the leaves; None: they are those of *seen*."""
         async with self._looks:
             if time.monotonic() - self._told_at > _FRESH_S:
-                self._told = leaves_of(self._rows(await self._nodes()))
+                self._told = self._all(await self._nodes())
                 self._told_at = time.monotonic()
         return None if self._told.seen == seen and seen else self._told
+
+    def _all(self, nodes: Sequence[Mapping[str, Any]]) -> Leaves:
+        layers = [node["layer"] for node in nodes]
+        groups = [group for node in nodes for group in node.get("groups", ())]
+        untold: list[str] = []
+        for name, census in self._censuses.items():
+            told = census.names
+            layers += [name + MARK + one for one in told.layers]
+            groups += [name + MARK + one for one in told.groups]
+            if not told.is_told:
+                untold.append(name)
+        return leaves_of(self._rows(nodes), layers, groups, untold)
 
     def _rows(self, nodes: Sequence[Mapping[str, Any]]) -> Iterable[Leaf]:
         for node in nodes:
             census = self._censuses.get(node["name"])
-            below = census.seen_from_above() if census is not None else []
+            groups = node.get("groups", [])  # another worker may be of the version before
+            below = census.seen_from_above(groups) if census is not None else []
             yield from below
             if not below or node["state"] != "ready":
                 yield Leaf(
@@ -58,4 +72,5 @@ class OwnLeaves:
                     node["reason"],
                     node["delayed"],
                     node["oldest_delayed_s"],
+                    groups=groups,
                 )

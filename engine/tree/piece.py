@@ -10,7 +10,7 @@ import msgspec
 from engine.intake.task_body import decode, digest_of
 from engine.tasks import by_region, by_target
 from engine.tasks.handed_ids import digest_of_text, own_id, part_id
-from engine.tasks.plan import LAYER
+from engine.tasks.plan import GROUP, LAYER
 from engine.tasks.words import CANCELLED, HARD, LAST, LATE, TOGETHER, Operation, State
 from engine.tree.words import SINCE, Handed, lacking
 
@@ -253,8 +253,9 @@ class Piece:
             handed.literal = True
         handed.confirm = True
         below = by_region.nodes_of(task, share.node.name)
-        handed.nodes = [name for name in below if not name.startswith(LAYER)]
+        handed.nodes = [name for name in below if not name.startswith((LAYER, GROUP))]
         handed.layers = [name.removeprefix(LAYER) for name in below if name.startswith(LAYER)]
+        handed.groups = [name.removeprefix(GROUP) for name in below if name.startswith(GROUP)]
         if task.owner is None:
             handed.due_s = task.due_s
             _add_wishes(handed, task, operation)

@@ -25,7 +25,7 @@ from engine.tree.seal import SealError
 from engine.tree.words import ASK, IDS_MAX, VERSION, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from engine.nodes.node import Node
     from engine.observe.counters import Stats
@@ -93,7 +93,8 @@ class Questions:
         self._delayed = 0  # the child's rows, when it was asked last
         self._looked_at = 0.0
         self._stats = stats
-        self.version = 1  #: of the protocol that the child speaks, as it said last
+        self.version = 0  #: of the protocol that the child speaks, as it said last; 0: it has not said yet
+        self.on_first_version: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
         return f"<Questions to {self._node.name} [{len(self._pieces)} pieces]>"
@@ -144,7 +145,9 @@ class Questions:
 
     def note_version(self, version: int) -> None:
         """Note which version of the protocol the child speaks; a later one than this engine's is this one."""
-        self.version = max(1, min(version, VERSION))
+        is_first, self.version = not self.version, max(1, min(version, VERSION))
+        if is_first:
+            self.on_first_version()
 
     async def _ask_new(self) -> None:
         """Ask for pieces that were handed down just now, until there are none."""
@@ -246,6 +249,10 @@ class Questions:
         if fell and len(self._node.postponed) and now - self._looked_at > _LOOK_S:
             self._looked_at = now
             self._node.keeping.look_again()
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _line_of(piece: Piece, now: float) -> Turn:

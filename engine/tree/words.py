@@ -12,9 +12,9 @@ import msgspec
 
 from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec reads the annotations
 
-VERSION: Final = 2
-"""Of the protocol: what this engine speaks. It answers every version before. 2: `CANCEL`."""
-SINCE: Final[dict[str, int]] = {}
+VERSION: Final = 3
+"""Of the protocol: what this engine speaks. It answers every version before. 2: `CANCEL`. 3: groups."""
+SINCE: Final[dict[str, int]] = {"groups": 3}
 """Fields of `Handed` that came later than the first version, with the version of each."""
 TASKS: Final = "/v1/engine/tree/tasks"  #: takes what is handed down
 ASK: Final = "/v1/engine/tree/ask"  #: tells what became of it
@@ -64,6 +64,7 @@ class Handed(msgspec.Struct, omit_defaults=True):
     due_s: float | None = None
     nodes: list[str] = []
     layers: list[str] = []
+    groups: list[str] = []
     literal: bool | msgspec.UnsetType = msgspec.UNSET
     confirm: bool | msgspec.UnsetType = msgspec.UNSET
     rebound_s: float | msgspec.UnsetType = msgspec.UNSET
@@ -71,13 +72,13 @@ class Handed(msgspec.Struct, omit_defaults=True):
     on_incapable: str | msgspec.UnsetType = msgspec.UNSET  #: the client's word; else each engine's
 
 
-_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Handed)}
+_DEFAULTS: Final = Handed("", [])
 
 
 def lacking(handed: Handed, version: int) -> str:
     """Return what a child of an older version would not know of a task; empty: it knows all."""
     for name, since in SINCE.items():
-        if since > version and getattr(handed, name) != _DEFAULTS[name]:
+        if since > version and getattr(handed, name) != getattr(_DEFAULTS, name):
             return f"{name!r} came with version {since}"
     return ""
 
@@ -153,6 +154,7 @@ class Leaf(msgspec.Struct, omit_defaults=True):
     delayed: int = 0  #: rows of its delay queue
     oldest_delayed_s: float = 0
     age_s: float = 0  #: since that was so; 0: it is so now
+    groups: list[str] = []  #: that it is in, or an engine on the way to it
 
 
 class Leaves(msgspec.Struct, omit_defaults=True):
@@ -161,6 +163,9 @@ class Leaves(msgspec.Struct, omit_defaults=True):
     seen: str  #: changes when the rest does; means nothing else
     leaves: list[Leaf] = []  #: at the most `LEAVES_MAX`
     left_out: int = 0  #: that would be more
+    layers: list[str] = []  #: of all nodes, ways in front: ``edge``, ``fr/edge``; empty: by a version before
+    groups: list[str] = []  #: as *layers*
+    untold: list[str] = []  #: engines among the nodes that have not told of theirs yet
 
 
 class Answer(msgspec.Struct):

@@ -59,7 +59,7 @@ function _shtab_purgeline_using
 end
 
 set -g _shtab_purgeline_commands serve purge prefetch status watch cancel tasks history retry rewind why forget pause resume silence silences unsilence nodes cluster stats version outbox receipt keys verify-receipt record replay debug 'debug threads' 'debug tasks' 'debug profile' 'debug heap' 'debug wire' 'debug task' 'debug gc' 'debug loop' cdni render report-groups monitoring top init completion man migrate check-nodes doctor check-config
-set -g _shtab_purgeline_opts_with_value --action --alert-after --alert-config --alert-url --at --backend --beside --by --ca --cache --callback --ccid --cdn-id --cert --certificate --certificate-key --chunk-bytes --collection --config --count --due --duration --engine --file --for --format --from --host --id --instance --key --key-mode --keys --layer --limit --max-bytes --metadata-pattern --metadata-url --node --on-incapable --outbox --output-file --pattern --port --rate --reason --rebound --rewrite-host --runbook --sample --seconds --since --site --slice --speed --state --tag-header --target --threshold --timeout --tls-port --to --token --top --until --url --varnishlog --verify --verify-url --via --worker --workers
+set -g _shtab_purgeline_opts_with_value --action --alert-after --alert-config --alert-url --at --backend --beside --by --ca --cache --callback --ccid --cdn-id --cert --certificate --certificate-key --chunk-bytes --collection --config --count --due --duration --engine --file --for --format --from --group --host --id --instance --key --key-mode --keys --layer --limit --max-bytes --metadata-pattern --metadata-url --node --on-incapable --outbox --output-file --pattern --port --rate --reason --rebound --rewrite-host --runbook --sample --seconds --since --site --slice --speed --state --tag-header --target --threshold --timeout --tls-port --to --token --top --until --url --varnishlog --verify --verify-url --via --worker --workers
 
 complete -c purgeline -e
 complete -c purgeline -f
@@ -102,6 +102,7 @@ complete -c purgeline -n '_shtab_purgeline_using purge' -l literal -d 'a URL tha
 complete -c purgeline -n '_shtab_purgeline_using purge' -l wait -d 'wait until it is settled; the exit code tells how'
 complete -c purgeline -n '_shtab_purgeline_using purge' -l layer -x -d 'only this layer; may be repeated'
 complete -c purgeline -n '_shtab_purgeline_using purge' -l node -xka "(_purgeline_nodes)" -d 'only this node; may be repeated'
+complete -c purgeline -n '_shtab_purgeline_using purge' -l group -x -d 'only nodes of this group; may be repeated'
 complete -c purgeline -n '_shtab_purgeline_using purge' -l id -x -d 'the task'"'"'s id: repeating a request under it is safe'
 complete -c purgeline -n '_shtab_purgeline_using purge' -l due -x -d 'seconds after which what is undelivered counts as partial'
 complete -c purgeline -n '_shtab_purgeline_using purge' -l at -x -d 'begin then: UNIX seconds, or 2026-11-30T04:00 (local time; with Z or +01:00 another)'
@@ -121,6 +122,7 @@ complete -c purgeline -n '_shtab_purgeline_using prefetch' -l literal -d 'a URL 
 complete -c purgeline -n '_shtab_purgeline_using prefetch' -l wait -d 'wait until it is settled; the exit code tells how'
 complete -c purgeline -n '_shtab_purgeline_using prefetch' -l layer -x -d 'only this layer; may be repeated'
 complete -c purgeline -n '_shtab_purgeline_using prefetch' -l node -xka "(_purgeline_nodes)" -d 'only this node; may be repeated'
+complete -c purgeline -n '_shtab_purgeline_using prefetch' -l group -x -d 'only nodes of this group; may be repeated'
 complete -c purgeline -n '_shtab_purgeline_using prefetch' -l id -x -d 'the task'"'"'s id: repeating a request under it is safe'
 complete -c purgeline -n '_shtab_purgeline_using prefetch' -l due -x -d 'seconds after which what is undelivered counts as partial'
 complete -c purgeline -n '_shtab_purgeline_using prefetch' -l at -x -d 'begin then: UNIX seconds, or 2026-11-30T04:00 (local time; with Z or +01:00 another)'

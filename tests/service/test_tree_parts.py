@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +145,55 @@ def test_a_layer_of_a_region_is_named_by_the_way_to_it_early_and_late(tmp_path: 
             root.wait_for(late, "partial")
             region.start()
             root.wait_for(late, "done")
-            nobody = root.wait_for(root.submit([URL + "3"], layers=["eu/nothing"]), "failed")
-            assert "'nothing' is not configured" in nobody["errors"][0]["reason"]
         assert (shield.urls, leaf.urls) == ([URL + "1", URL + "2"], [])
+
+
+def _refused(root: EngineProcess, **names: list[str]) -> str:
+    status, _, problem = root.request("POST", "/v1/engine/task", {"targets": [URL + "x"], **names})
+    assert status == 422, problem
+    return str(json.loads(problem)["detail"])
+
+
+def _is_taken(root: EngineProcess, body: object) -> bool:
+    return root.request("POST", "/v1/engine/task", body)[0] == 202
+
+
+def test_layers_and_groups_are_meant_in_every_region_and_unknown_names_are_refused(tmp_path: Path) -> None:
+    with FakeNode() as shield, FakeNode() as leaf, FakeNode() as other:
+        tables = layer_tables("shield", "edge") + fake_table(shield.url, name="s-1", layer="shield")
+        tables += fake_table(leaf.url, name="edge-1", groups=["canary"])
+        with (
+            engine_in(tmp_path, tables, name="eu") as eu,
+            engine_in(tmp_path, fake_table(other.url, name="edge-1"), name="us") as us,
+            engine_in(
+                tmp_path, region_table(eu, name="eu") + region_table(us, name="us"), name="root"
+            ) as root,
+        ):
+            seen = (shield, leaf, other)
+            for names, urls in (
+                ({"layers": ["shield"]}, (["1"], [], [])),
+                ({"layers": ["edge"]}, ([], ["2"], ["2"])),
+                ({"groups": ["canary"]}, ([], ["3"], [])),
+                ({"groups": ["eu/canary"], "layers": ["edge"]}, ([], ["4"], [])),
+                ({}, (["5"], ["5"], ["5"])),
+            ):
+                target = next(url for told in urls for url in told)
+                body = {"targets": [URL + target], "id": f"t-{target}", **names}
+                wait_until(partial(_is_taken, root, body), what="names")
+                root.wait_for(f"t-{target}", "done")
+                assert [[url for url in edge.urls if url == URL + target] for edge in seen] == [
+                    [URL + url for url in told] for told in urls
+                ]
+            wait_until(lambda: root.get("/v1/engine/nodes")["nodes"][0]["leaves"]["current"], what="leaves")
+            assert "did you mean 'edge'" in _refused(root, layers=["egde"])
+            assert "known: edge, shield" in _refused(root, layers=["nothing"])
+            assert "'nothing' is not configured below eu; known: edge, shield" in _refused(
+                root, layers=["eu/nothing"]
+            )
+            assert "'canary' is not configured below us; known: none" in _refused(root, groups=["us/canary"])
+            assert "did you mean 'edge-1'" in _refused(root, nodes=["us/edge-2"])
+            assert "no node is in all of layers, groups" in _refused(
+                root, layers=["shield"], groups=["canary"]
+            )
+            rows = root.get("/v1/engine/nodes?leaves=1")["leaves"]
+            assert {row["name"]: row["groups"] for row in rows if row["groups"]} == {"eu/edge-1": ["canary"]}

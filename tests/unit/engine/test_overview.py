@@ -143,6 +143,7 @@ async def test_a_node_is_shown_with_its_queue_and_its_last_error() -> None:
     assert shown == {
         "name": "e1",
         "layer": "edge",
+        "groups": [],
         "driver": "nginx",
         "url": "http://e1",
         "state": "ready",

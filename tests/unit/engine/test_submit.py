@@ -63,7 +63,8 @@ def run(engine: Engine) -> Callable[..., int]:
 def test_the_options_become_fields_and_what_was_not_given_is_left_out(
     engine: Engine, run: Callable[..., int]
 ) -> None:
-    assert run("purge", "a/k", "--key", "--soft", "--layer", "edge", "--due", "5", "--id", "x") == 0
+    words = ["--layer", "edge", "--group", "canary", "--due", "5", "--id", "x"]
+    assert run("purge", "a/k", "--key", "--soft", *words) == 0
     assert engine.bodies == [
         {
             "id": "x",
@@ -71,6 +72,7 @@ def test_the_options_become_fields_and_what_was_not_given_is_left_out(
             "kind": "key",
             "soft": True,
             "layers": ["edge"],
+            "groups": ["canary"],
             "due_s": 5.0,
             "targets": ["a/k"],
         }

@@ -8,6 +8,7 @@ import pytest
 
 from engine.config.load import parse
 from engine.errors import RequestError
+from engine.intake.naming import Told, ToldLeaf
 from engine.intake.topology import _PLANS_MAX, Topology
 from engine.tasks.plan import Skipped
 from engine.tasks.words import Action, Kind
@@ -297,12 +298,51 @@ def regions() -> Topology:
             for name, layer, _ in REGIONS
         ],
     }
-    return Topology(parse(table))
+    made = Topology(parse(table))
+    made.names = KnownNames({"eu": EU, "us": US})
+    return made
+
+
+EU = Told(
+    is_told=True,
+    is_sure=True,
+    nodes=frozenset({"edge-7", "edge-8", "shield-1"}),
+    layers=frozenset({"edge", "shield"}),
+    groups=frozenset({"canary"}),
+    leaves=[
+        ToldLeaf("edge-7", "edge", ["canary"]),
+        ToldLeaf("edge-8", "edge", []),
+        ToldLeaf("shield-1", "shield", []),
+    ],
+)
+US = Told(
+    is_told=True,
+    is_sure=True,
+    nodes=frozenset({"edge-1", "fr", "fr/edge-7"}),
+    layers=frozenset({"edge", "country", "fr/edge"}),
+    groups=frozenset({"fr/canary", "slow"}),
+    leaves=[ToldLeaf("edge-1", "edge", ["slow"]), ToldLeaf("fr/edge-7", "edge", ["canary"])],
+)
+
+
+class KnownNames:
+    """What engines below have told."""
+
+    def __init__(self, told: dict[str, Told]) -> None:
+        self.told = told
+        self.changes = 0
+
+    def below(self, region: str) -> Told:
+        return self.told.get(region, Told())
 
 
 @pytest.mark.parametrize(
     ("layers", "nodes", "below"),
     [
+        (["edge"], [], {"eu": (":edge",), "us": (":edge", ":fr/edge")}),
+        (["country"], [], {"us": (":country",)}),
+        (["shield"], ["eu/edge-7", "us"], None),
+        (["edge"], ["us/fr"], {"us": (":edge", ":fr/edge", "fr")}),
         (["eu/edge"], [], {"eu": (":edge",)}),
         (["eu/edge", "eu/shield", "us/fr/edge"], [], {"eu": (":edge", ":shield"), "us": (":fr/edge",)}),
         (["top", "eu/edge"], [], {"shield": (), "eu": (":edge",)}),
@@ -313,8 +353,12 @@ def regions() -> Topology:
     ],
 )
 def test_a_layer_below_a_node_is_named_by_the_way_to_it(
-    layers: list[str], nodes: list[str], below: dict[str, tuple[str, ...]]
+    layers: list[str], nodes: list[str], below: dict[str, tuple[str, ...]] | None
 ) -> None:
+    if below is None:
+        with pytest.raises(RequestError, match="no node is in both layers and nodes"):
+            regions().plan(layers, nodes)
+        return
     plan = regions().plan(layers, nodes)
     assert {step.node: step.below for step in plan.steps} == below
     assert plan.is_narrow is any(below.values())
@@ -326,10 +370,96 @@ def test_a_layer_below_a_node_is_named_by_the_way_to_it(
         (["fr/edge"], "'fr' is not configured"),
         (["eu/"], "names no layer behind the /"),
         (["shield/edge"], "shield is a cache, and has no layers"),
-        (["edge"], "'edge' is not configured"),
+        (["egde"], "'egde' is not configured; did you mean 'edge'"),
+        (["eu/egde"], "'egde' is not configured below eu; did you mean 'edge'"),
+        (["zzz"], "known: top, region, edge, shield, country"),
     ],
 )
 def test_a_layer_below_what_is_no_engine_is_refused(layers: list[str], said: str) -> None:
-    with pytest.raises(RequestError, match=said) as raised:
+    with pytest.raises(RequestError) as raised:
         regions().plan(layers)
+    assert said in raised.value.detail
     assert raised.value.field == "layers"
+
+
+@pytest.mark.parametrize(
+    ("groups", "others", "below"),
+    [
+        (["canary"], {}, {"eu": ("@canary",), "us": ("@fr/canary",)}),
+        (["slow", "eu/canary"], {}, {"us": ("@slow",), "eu": ("@canary",)}),
+        (
+            ["canary"],
+            {"layers": ["edge"]},
+            {"eu": (":edge", "@canary"), "us": (":edge", ":fr/edge", "@fr/canary")},
+        ),
+        (["canary"], {"layers": ["shield", "us/fr/edge"]}, {"us": (":fr/edge", "@fr/canary")}),
+        (["canary"], {"nodes": ["eu"]}, {"eu": ("@canary",)}),
+    ],
+)
+def test_a_group_is_meant_wherever_it_is(
+    groups: list[str], others: dict[str, Any], below: dict[str, tuple[str, ...]]
+) -> None:
+    assert {step.node: step.below for step in regions().plan(groups=groups, **others).steps} == below
+
+
+def test_a_node_that_is_an_engine_is_meant_whole_where_it_is_in_a_group_itself() -> None:
+    node = {"driver": "engine", "url": "http://127.0.0.1:1", "public_keys": ["A" * 43], "layer": "edge"}
+    made = Topology(parse({"node": [{"name": "eu", "groups": ["canary", "europe"], **node}]}))
+    made.names = KnownNames({"eu": EU})
+    assert [step.below for step in made.plan(groups=["europe"]).steps] == [()]
+    assert [step.below for step in made.plan(groups=["canary"]).steps] == [()]
+    assert [step.below for step in made.plan(layers=["edge"]).steps] == [(":edge",)], (
+        "eu has a layer so called"
+    )
+
+
+def test_groups_choose_nodes_of_an_engine_with_caches_alone() -> None:
+    plain = {"driver": "varnish", "url": "http://127.0.0.1:1"}
+    nodes = [
+        {"name": f"e{number}", "groups": groups, **plain}
+        for number, groups in enumerate((["a"], ["a", "b"], []))
+    ]
+    made = Topology(parse({"node": nodes}))
+    chosen = [
+        ([step.node for step in made.plan(groups=some).steps]) for some in (["a"], ["b"], ["a", "b"], [])
+    ]
+    assert chosen == [["e0", "e1"], ["e1"], ["e0", "e1"], ["e0", "e1", "e2"]]
+    for groups, named, said in (
+        (["c"], [], "groups: 'c' is not configured; known: a, b"),
+        (["b"], ["e0"], "no node is in all of nodes, groups"),
+        (["e0/a"], [], "groups: 'e0/a': e0 is a cache, and has no groups below it"),
+    ):
+        with pytest.raises(RequestError) as raised:
+            made.plan(groups=groups, nodes=named)
+        assert said in raised.value.detail
+
+
+def test_a_name_that_an_engine_below_may_have_waits_until_that_has_told() -> None:
+    made = regions()
+    names = KnownNames({"eu": EU})
+    made.names = names
+    questions: list[dict[str, Any]] = [{"layers": ["shield"]}, {"groups": ["canary"]}, {"layers": ["nobody"]}]
+    for asked in questions:
+        with pytest.raises(RequestError, match=r"us has a \w+ '\w+' is not known yet") as raised:
+            made.plan(**asked)
+        assert (raised.value.status, raised.value.headers) == (503, {"Retry-After": "2"})
+    assert [step.below for step in made.plan(layers=["region"]).steps] == [(), ()], (
+        "it is in that layer itself"
+    )
+    assert [step.below for step in made.plan(["eu/shield"]).steps] == [(":shield",)]
+    assert [step.below for step in made.plan(["us/edge"]).steps] == [(":edge",)], (
+        "it decides when it is there"
+    )
+    handed = made.plan(["shield"], is_handed=True)
+    assert [step.node for step in handed.steps] == ["eu"], "who handed it down named what it knows"
+    names.told["us"], names.changes = US, 1
+    assert {step.node for step in made.plan(groups=["canary"]).steps} == {"eu", "us"}
+
+
+def test_a_leaf_that_is_surely_not_there_is_refused_and_one_that_may_be_is_not() -> None:
+    made = regions()
+    with pytest.raises(RequestError) as raised:
+        made.plan(nodes=["eu/edge-9"])
+    assert "'edge-9' is not configured below eu; did you mean 'edge-" in raised.value.detail
+    made.names = KnownNames({"eu": EU._replace(is_sure=False), "us": US})
+    assert [step.below for step in made.plan(nodes=["eu/edge-9"]).steps] == [("edge-9",)]

@@ -13,6 +13,8 @@ from engine.api.history_page import HistoryPage
 from engine.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
     from engine.api.below import Below
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
 _decode: Final = msgspec.json.Decoder(HistoryPage).decode
 
 
-async def page_below(below: Below, region: str, leaf: str, request: web.Request, token: Token) -> HistoryPage:
+async def page_below(
+    below: Below,
+    region: str,
+    leaf: str,
+    request: web.Request,
+    token: Token,
+    *,
+    asked: Mapping[str, str] | None = None,
+) -> HistoryPage:
     """Return a page of a region's history, with its nodes as they are called here.
 
     Args:
@@ -31,6 +41,7 @@ async def page_below(below: Below, region: str, leaf: str, request: web.Request,
         leaf: its name there.
         request: that is answered; the rest of its query is the region's.
         token: of the client.
+        asked: in place of that query.
 
     Raises:
         RequestError: 403, the client may see its own tasks alone, which the region cannot tell apart; what
@@ -39,7 +50,7 @@ async def page_below(below: Below, region: str, leaf: str, request: web.Request,
     if token.sees_only is not None:
         detail = f"node: the tasks of a leaf are of all clients: takes a token without sites, or {region!r}"
         raise RequestError(403, detail, field="node")
-    query = urlencode({**request.query, "node": leaf})
+    query = urlencode({**(request.query if asked is None else asked), "node": leaf})
     [said] = await below.ask([region], f"/v1/engine/history?{query}", request, Order(token.name))
     if said.error:
         said.document()  # raises

@@ -18,6 +18,7 @@ from engine.errors import RequestError
 from engine.history.recall import FailedShare, FailedTask
 from engine.intake.client import Again
 from engine.tasks import stored_documents
+from engine.tasks.lower import below_of
 from engine.tasks.retrying import Sent, groups_of, id_of, owed_of
 from engine.tasks.words import Action, State, operation_of
 
@@ -152,8 +153,19 @@ class RetryTask:
             detail = f"task {root!r} has been retried {RETRIES_MAX} times: hand it in anew"
             raise RequestError(_CONFLICT, detail)
         groups = await self._reader.read(groups_of, here)
-        bodies = [_body(document, group, soft=soft) for group in groups]
+        lower = await self._lower_of(root)
+        bodies = [
+            {**_body(document, group, soft=soft), **names}
+            for group in groups
+            for names in below_of(group.nodes, lower)
+        ]
         return _Plan(document, len(rounds) + 1, bodies, left_out)
+
+    async def _lower_of(self, root: str) -> dict[str, list[str]]:
+        """Return which nodes a task was for below those that are engines, by the names of these."""
+        found = await self._find.private(root)
+        lower = {} if found is None else found.get("lower") or {}
+        return {node: list(one["nodes"]) for node, one in lower.items() if one.get("nodes")}
 
     async def _rounds(self, root: str) -> list[list[Document]]:
         """Return the retries of a task, in their order: the tasks of each."""

@@ -9,14 +9,18 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, response_of
+from engine.api.below import region_of
 from engine.api.history import HistoryQuery
+from engine.api.history_below import page_below
 from engine.api.history_page import HistoryPage
 from engine.api.query import Time, seconds
-from engine.api.route import QUERY, Either, Route
+from engine.api.route import QUERY, TOKEN, Either, Route
 from engine.api.schemas import NotRetried, Retried, Retries, RetriesPreview, RetryPreview
 from engine.errors import RequestError, StoreError
 from engine.history.question import write_cursor
 from engine.intake.replies import Reply
+from engine.tasks.by_target import DOOR
+from engine.tasks.handed_ids import root_of
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
@@ -45,7 +49,9 @@ class RetryQuery(msgspec.Struct):
 class RetriesBody(msgspec.Struct, forbid_unknown_fields=True):
     """``POST /v1/engine/retries``: which tasks; at least one of the fields before `state` is given."""
 
-    node: Annotated[str, Meta(description="tasks that went to it")] = ""
+    node: Annotated[
+        str, Meta(description="tasks that went to it; of `eu/edge-7` those that failed at that leaf's engine")
+    ] = ""
     host: Annotated[str, Meta(description="tasks with targets of it")] = ""
     target: Annotated[str, Meta(description="tasks that cover it, as in the history")] = ""
     by: Annotated[str, Meta(description="tasks of this token, or from this address")] = ""
@@ -133,7 +139,11 @@ class RetryRoutes:
         retry = self._retry.preview if is_dry else self._retry.retry
         asked = _asked(await self._bodies.read(request))
         client = self._callers.client(request)
-        page = await self._page(asked, client.token.sees_only or "")
+        found = region_of(asked.node, self._history.below)
+        if found is None:
+            page = await self._page(asked, client.token.sees_only or "")
+        else:
+            page = await self._page_below(asked, *found, request)
         until = asyncio.get_running_loop().time() + _LIMIT_S
         retried: list[Any] = []  # `Retried`, or `RetryPreview`
         others: list[NotRetried] = []
@@ -145,17 +155,39 @@ class RetryRoutes:
             cursor = write_cursor(task.created_at, task.task_id)
             if not task.failed or not _has_reason(task, asked.reason) or task.task_id in seen:
                 continue
+            name = task.task_id if found is None else root_of(task.task_id)
+            if name in seen:
+                continue
             try:
-                one: Retried | RetryPreview = await retry(task.task_id, client)
+                if found is not None:
+                    _check_handed(task, name, found[0])
+                one: Retried | RetryPreview = await retry(name, client)
             except (RequestError, StoreError) as exc:
-                others.append(NotRetried(task.task_id, str(exc)))
+                others.append(NotRetried(name or task.task_id, str(exc)))
+                seen.add(name)
             else:
                 retried.append(one)
-                seen.add(one.retries)
+                seen |= {one.retries, name}
         else:
             cursor = page.cursor
         answer = (len(retried), retried, others, cursor, page.incomplete)
         return json_response(RetriesPreview(True, *answer) if is_dry else Retries(*answer))
+
+    async def _page_below(
+        self, asked: RetriesBody, region: str, leaf: str, request: web.Request
+    ) -> HistoryPage:
+        """Return what went to a leaf: its region knows, by the ids that it was handed down under."""
+        if asked.by:
+            detail = f"by: a leaf's tasks came from this engine: takes no client beside {asked.node!r}"
+            raise RequestError(422, detail, field="by")
+        words = {"state": asked.state, "limit": str(asked.limit)}
+        words |= {
+            name: str(given) for name in ("host", "target", "cursor") if (given := getattr(asked, name))
+        }
+        for name in ("since", "until"):
+            if (time := getattr(asked, name)) is not UNSET:
+                words[name] = repr(seconds(time))
+        return await page_below(self._history.below, region, leaf, request, request[TOKEN], asked=words)
 
     async def _page(self, asked: RetriesBody, only: str) -> HistoryPage:
         given = {name: getattr(asked, name) for name in (*_FILTERS, "limit", "cursor") if name != "reason"}
@@ -192,6 +224,18 @@ def _asked(body: bytes) -> RetriesBody:
             422, f"body: takes at least one of {', '.join(_FILTERS)}: else all would be retried"
         )
     return asked
+
+
+def _check_handed(task: HistoryTask, name: str, region: str) -> None:
+    """Refuse a task of a region that this engine knows nothing of, or not which of its own it is.
+
+    Raises:
+        RequestError: 409.
+    """
+    if task.by.door != DOOR:
+        raise RequestError(409, f"it was handed in at {region} itself: retry it there")
+    if not name:
+        raise RequestError(409, "it is of several tasks at once: retry these by their ids")
 
 
 def _has_reason(task: HistoryTask, reason: str) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HANDED: Final = "~"
 """In the ids of parts. Only an engine above chooses such ids."""
+SEVERAL: Final = "together"  #: how the ids of parts begin that are of several tasks
 _ID_MAX: Final = 64
 _DIGEST_BYTES: Final = 8
 _STEM_MAX: Final = _ID_MAX - 2 * _DIGEST_BYTES - 1  #: room is left for a mark and a digest
@@ -56,6 +57,15 @@ def stems_in(handed_id: str) -> Iterator[str]:
     while at > 0:
         yield handed_id[:at]
         at = handed_id.find(HANDED, at + 1)
+
+
+def root_of(handed_id: str) -> str:
+    """Return the task that an id at a child is of, or is of a part of; empty: it is of several.
+
+    Of the parts of one with a long id the beginning of that is returned: see `stem_of`.
+    """
+    stem = next(stems_in(handed_id), handed_id)
+    return "" if stem == SEVERAL else stem
 
 
 def is_of(handed_id: str, stems: Collection[str]) -> bool:

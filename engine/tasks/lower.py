@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from engine.tasks.plan import Note, Skipped  # noqa: TC001 - msgspec reads the annotations
+from engine.tasks.plan import GROUP, LAYER, Note, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from engine.tasks.plan import Plan
 
@@ -43,6 +43,28 @@ class Lower(msgspec.Struct, omit_defaults=True):
 def narrow_of(plan: Plan) -> dict[str, Lower]:
     """Return which nodes of engines a plan is for, by the names of those."""
     return {step.node: Lower(step.below) for step in plan.steps if step.below}
+
+
+def below_of(nodes: Sequence[str], lower: Mapping[str, Sequence[str]]) -> list[dict[str, list[str]]]:
+    """Return how bodies name nodes, and what of each is meant: layers and groups take a body of their own.
+
+    Args:
+        nodes: names of nodes.
+        lower: of those that are engines, which of theirs; see `Lower.nodes`.
+    """
+    together: list[str] = []
+    alone: list[dict[str, list[str]]] = []
+    for node in nodes:
+        names = lower.get(node, ())
+        ways = [f"{node}{MARK}{name}" for name in names if name[0] not in LAYER + GROUP]
+        layers = [f"{node}{MARK}{name[1:]}" for name in names if name[0] == LAYER]
+        groups = [f"{node}{MARK}{name[1:]}" for name in names if name[0] == GROUP]
+        if not layers and not groups:
+            together += ways or [node]
+            continue
+        named = {"nodes": ways or [node], "layers": layers, "groups": groups}
+        alone.append({kind: given for kind, given in named.items() if given})
+    return [*([{"nodes": together}] if together else []), *alone]
 
 
 def remark(stored: dict[str, Any], node: str, skipped: Iterable[Skipped], notes: Iterable[Note]) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.intake.task_body import decode, digest_of
 from engine.tasks import by_region, by_target
-from engine.tasks.handed_ids import digest_of_text, own_id, part_id
+from engine.tasks.handed_ids import SEVERAL, digest_of_text, own_id, part_id
 from engine.tasks.plan import GROUP, LAYER
 from engine.tasks.words import CANCELLED, HARD, LAST, LATE, TOGETHER, Operation, State
 from engine.tree.words import SINCE, Handed, lacking
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from engine.nodes.queue import Item
     from engine.tasks.task import Share, Task
 
-_SEVERAL: Final = "together"  #: how ids begin of parts that are of several tasks
 _SLACK_S: Final = 1.0  #: how much older a task may seem than the one that it was made of: clocks are set
 _encode = msgspec.json.encode
 
@@ -234,7 +233,7 @@ class Piece:
         Purges that the engine sends on its own account, beside those of a task, are never the same twice.
         """
         task = self.share.task
-        of = self.task_id or _SEVERAL
+        of = self.task_id or SEVERAL
         is_anew = task.owner is not None and not task.id.startswith((LATE, TOGETHER))
         salt = f"{self.task_id or task.id} {task.created_at!r}"
         if anew or is_anew:

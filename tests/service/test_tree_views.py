@@ -16,7 +16,7 @@ from engine.config.load import load
 from engine.tree.inspection import inspect_engine
 from release.lab.caches import available, start_varnish
 from release.lab.origin import Origin
-from tests.fakes.node import FakeNode
+from tests.fakes.node import OK, FakeNode, always, answer
 from tests.rigs.engine_process import fake_table, get_body, node_table
 from tests.rigs.tree import engine_in, region_table, wait_state
 from tests.waiting import wait_until
@@ -265,3 +265,38 @@ def test_why_at_the_root_names_the_region_and_the_leaf_that_serves_the_old_page(
             assert old["regions"][0]["sentence"] == old["sentence"]
             root.wait_for(root.submit([URL + "page"]), "done")
             assert root.get(f"/v1/engine/why?url={URL}page")["conclusion"] == "not_cached"
+
+
+def test_what_failed_at_a_leaf_is_retried_at_the_root_and_for_that_leaf_alone(
+    tmp_path: Path, region: EngineProcess, edges: tuple[FakeNode, FakeNode]
+) -> None:
+    """The region knows what went there; a retry of a task for one leaf went to all of them."""
+    with engine_in(tmp_path, region_table(region, name="eu"), name="root") as root:
+        edges[1].script = always(answer(400))
+        own = region.submit([URL + "own"], nodes=["edge-2"])
+        narrow = root.submit([URL + "narrow"], nodes=["eu/edge-2"])
+        wide = root.submit([URL + "wide"])
+        for engine, task in ((region, own), (root, narrow), (root, wide)):
+            engine.wait_for(task, "failed")
+        edges[1].script = always(OK)
+
+        def retries(query: str = "", node: str = "eu/edge-2") -> dict[str, Any]:
+            status, _, body = root.request("POST", f"/v1/engine/retries{query}", {"node": node})
+            assert status == 200, body
+            return dict(json.loads(body))
+
+        def told() -> dict[str, Any] | None:
+            said = retries("?dry_run=1")
+            return said if len(said["tasks"]) == 2 else None
+
+        wait_until(told, what="the region's history")
+        said = retries()
+        assert {one["retries"] for one in said["tasks"]} == {narrow, wide}
+        assert [one["task_id"] for one in said["not_retried"]] == [own]
+        assert "it was handed in at eu itself" in said["not_retried"][0]["reason"]
+        for one in said["tasks"]:
+            root.wait_for(one["task_id"], "done")
+        assert edges[0].urls == [URL + "wide"] * 2, "what was for the other leaf alone did not come"
+        assert retries(node="eu/edge-1")["tasks"] == []
+        status, _, problem = root.request("POST", "/v1/engine/retries", {"node": "us/edge-1"})
+        assert (status, b"'us' is no node of this engine" in problem) == (404, True)

@@ -6,6 +6,8 @@ import ast
 
 import pytest
 
+from engine.tasks.handed_ids import root_of
+from engine.tasks.lower import below_of
 from engine.tasks.retrying import GROUPS_MAX, Group, Sent, groups_of, id_of, is_of_retry, owed_of
 from engine.tasks.words import Operation
 from tests.house import ROOT
@@ -104,3 +106,18 @@ def test_what_grows_with_targets_is_worked_on_the_threads_that_read() -> None:
                 handed_over.add(ast.unparse(call.args[0]))
     assert not called & long
     assert handed_over >= long
+
+
+def test_a_retry_names_what_its_task_was_for_below_a_node() -> None:
+    lower = {"eu": ["edge-7", "fr/edge-1"], "us": [":edge", ":fr/edge", "@canary", "edge-3"], "ap": [":edge"]}
+    assert below_of(["p-1", "eu", "us", "ap", "sa"], lower) == [
+        {"nodes": ["p-1", "eu/edge-7", "eu/fr/edge-1", "sa"]},
+        {"nodes": ["us/edge-3"], "layers": ["us/edge", "us/fr/edge"], "groups": ["us/canary"]},
+        {"nodes": ["ap"], "layers": ["ap/edge"]},
+    ]
+    assert below_of(["us"], {"us": [":edge"]}) == [{"nodes": ["us"], "layers": ["us/edge"]}]
+
+
+def test_the_task_of_a_part_is_told_by_its_id() -> None:
+    ids = ("t-1", "t-1~f", "t-1~0011223344556677", "t-1~0011~2233", "together~0011")
+    assert [root_of(each) for each in ids] == ["t-1", "t-1", "t-1", "t-1", ""]

@@ -123,8 +123,8 @@ class Below(Protocol):
     def status(self, node: str) -> LeavesStatus | None:
         """Return what is known of a node's leaves; None: it is no engine."""
 
-    def leaves(self) -> list[LeafStatus]:
-        """Return all leaves that are known."""
+    async def leaves(self) -> list[LeafStatus]:
+        """Return all leaves that are known; of thousands not in one turn of the loop."""
 
     def task_id(self, task_id: str, action: str) -> str:
         """Return what the nodes call a task."""
@@ -146,7 +146,8 @@ class _Nothing:
     def status(self, node: str) -> LeavesStatus | None:
         return None
 
-    def leaves(self) -> list[LeafStatus]:
+    async def leaves(self) -> list[LeafStatus]:
+        """Return nothing."""
         return []
 
     def task_id(self, task_id: str, action: str) -> str:

@@ -184,7 +184,7 @@ class EngineRoutes:
         asked: NodesQuery = request[QUERY]
         document: dict[str, Any] = {"nodes": await self._overview.all_nodes()}
         if asked.leaves == "1":
-            document["leaves"] = self._overview.leaves()
+            document["leaves"] = await self._overview.leaves()
         return json_response(document)
 
     async def forget_node(self, request: web.Request) -> web.Response:

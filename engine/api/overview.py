@@ -18,6 +18,7 @@ import msgspec
 from engine import _version
 from engine.api.below import NONE_BELOW
 from engine.base import form, loop
+from engine.base.slices import slices
 from engine.nodes import drivers
 from engine.nodes.health import NodeState
 from engine.observe import merged
@@ -147,9 +148,9 @@ class Overview:
     async def own_nodes(self) -> Documents:
         """Return this worker's nodes, as ``GET /v1/engine/nodes`` shows them, and those that are gone."""
         rewinds = self._rewinding.own()
-        configured = [
-            await self._node_document(node, rewinds.get(node.name)) for node in self._nodes.values()
-        ]
+        configured: Documents = []
+        async for some in slices(list(self._nodes.values())):
+            configured += [await self._node_document(node, rewinds.get(node.name)) for node in some]
         elsewhere = set() if self._cluster is None else self._cluster.configured()
         return configured + [self._left_document(one) for one in await self._left.nodes(elsewhere)]
 
@@ -191,9 +192,9 @@ class Overview:
                 _show_rewind(node, rewind)
         return nodes
 
-    def leaves(self) -> list[LeafStatus]:
+    async def leaves(self) -> list[LeafStatus]:
         """Return the leaves below nodes that are engines, as ``GET /v1/engine/nodes?leaves=1`` shows them."""
-        return self._below.leaves()
+        return await self._below.leaves()
 
     async def all_metrics(self) -> bytes:
         """Return the Prometheus page."""

@@ -54,7 +54,7 @@ class Look:
         latest: LatestAnswers | None = None,
         *,
         limit_s: float = LOOK_S,
-        leaves: Callable[[], Sequence[LeafStatus]] = tuple,
+        leaves: Callable[[], Awaitable[Sequence[LeafStatus]]] | None = None,
     ) -> None:
         self._leaves = leaves
         self._overview = overview
@@ -91,11 +91,16 @@ class Look:
         if "stats" not in self._reading:
             self._reading["stats"] = start(_read(self._overview.all_stats(ask)))
         if "nodes" not in self._reading:
-            self._reading["nodes"] = start(_read(self._overview.all_nodes(ask)))
+            self._reading["nodes"] = start(self._nodes(ask))
         is_due = time.monotonic() - self._cluster_at >= _CLUSTER_EVERY_S or not self._cluster
         if is_due and "cluster" not in self._reading:
             self._cluster_at = time.monotonic()
             self._reading["cluster"] = start(_read(self._overview.cluster_document()))
+
+    async def _nodes(self, ask: Callable[[str], Awaitable[list[bytes]]] | None) -> list[Document]:
+        """Return the nodes as the page shows them."""
+        nodes = await self._overview.all_nodes(ask)
+        return nodes if self._leaves is None else await folded(nodes, await self._leaves())
 
     def _take(self, picture: Picture) -> list[str]:
         """Put into a picture what has been read; return what is wrong with the rest."""
@@ -106,8 +111,7 @@ class Look:
                 continue
             del self._reading[name]
             try:
-                read = reading.result()
-                setattr(picture, name, folded(read, self._leaves()) if name == "nodes" else read)
+                setattr(picture, name, reading.result())
             except EngineError as exc:
                 troubles.append(str(exc))
         return troubles

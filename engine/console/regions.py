@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ _UNWELL: Final = "sick"
 """Of a region that answers, with leaves that are not ready: ``down`` is one that does not."""
 
 
-def folded(nodes: Sequence[Document], leaves: Sequence[LeafStatus]) -> list[Document]:
-    """Return the nodes, those that are engines with what is told of their leaves.
+async def folded(nodes: Sequence[Document], leaves: Sequence[LeafStatus]) -> list[Document]:
+    """Return the nodes, those that are engines with what is told of their leaves; a turn of the loop each.
 
     Args:
         nodes: the documents of ``GET /v1/engine/nodes``.
@@ -25,7 +26,14 @@ def folded(nodes: Sequence[Document], leaves: Sequence[LeafStatus]) -> list[Docu
     by_region: dict[str, list[LeafStatus]] = {}
     for leaf in leaves:
         by_region.setdefault(leaf.region, []).append(leaf)
-    return [_folded(node, by_region.get(node["name"], ())) if node.get("leaves") else node for node in nodes]
+    shown: list[Document] = []
+    for node in nodes:
+        if node.get("leaves"):
+            await asyncio.sleep(0)
+            shown.append(_folded(node, by_region.get(node["name"], ())))
+        else:
+            shown.append(node)
+    return shown
 
 
 def _folded(node: Document, leaves: Sequence[LeafStatus]) -> Document:

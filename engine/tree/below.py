@@ -56,9 +56,9 @@ class Below:
         census = self._censuses.get(node)
         return None if census is None else census.status()
 
-    def leaves(self) -> list[LeafStatus]:
-        """Return all leaves that are known."""
-        return [row for census in self._censuses.values() for row in census.rows()]
+    async def leaves(self) -> list[LeafStatus]:
+        """Return all leaves that are known; of thousands not in one turn of the loop."""
+        return [row for census in self._censuses.values() for row in await census.rows()]
 
     def task_id(self, task_id: str, action: str) -> str:
         """Return what the nodes call a task that was handed down whole."""

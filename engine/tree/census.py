@@ -12,6 +12,7 @@ import msgspec
 from loguru import logger
 
 from engine.api.below import MARK, LeafStatus, LeavesStatus, WorstLeaf, one_line
+from engine.base.slices import slices
 from engine.errors import EngineError
 from engine.tree.leaves import READY, concern, names_of, readable
 from engine.tree.words import ASK, Answer, Leaf, Leaves, Question
@@ -156,12 +157,17 @@ class Census:
     def _oldest_s(self, leaf: Leaf) -> float:
         return round(leaf.oldest_delayed_s, 3)
 
-    def rows(self) -> list[LeafStatus]:
-        """Return the leaves, one by one."""
+    async def rows(self) -> list[LeafStatus]:
+        """Return the leaves, one by one; of thousands not in one turn of the loop."""
         of = (self.learned_at, self.is_current)
-        if self._rows is None or self._rows[0] != of:
-            self._rows = (of, [self._row(leaf) for leaf in self.told.leaves])
-        return self._rows[1]
+        known = self._rows
+        if known is None or known[0] != of:
+            rows: list[LeafStatus] = []
+            async for some in slices(self.told.leaves):
+                rows += map(self._row, some)
+            known = self._rows = (of, rows)
+            await asyncio.sleep(0)
+        return known[1]
 
     def _row(self, leaf: Leaf) -> LeafStatus:
         return LeafStatus(

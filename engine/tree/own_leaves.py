@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.api.below import MARK
+from engine.base.slices import slices
 from engine.tree.leaves import leaves_of
 from engine.tree.words import Leaf, Leaves
 
@@ -41,11 +42,11 @@ class OwnLeaves:
         """Return the leaves; None: they are those of *seen*."""
         async with self._looks:
             if time.monotonic() - self._told_at > _FRESH_S:
-                self._told = self._all(await self._nodes())
+                self._told = await self._all(await self._nodes())
                 self._told_at = time.monotonic()
         return None if self._told.seen == seen and seen else self._told
 
-    def _all(self, nodes: Sequence[Mapping[str, Any]]) -> Leaves:
+    async def _all(self, nodes: Sequence[Mapping[str, Any]]) -> Leaves:
         layers = [node["layer"] for node in nodes]
         groups = [group for node in nodes for group in node.get("groups", ())]
         untold: list[str] = []
@@ -55,7 +56,10 @@ class OwnLeaves:
             groups += [name + MARK + one for one in told.groups]
             if not told.is_told:
                 untold.append(name)
-        return leaves_of(self._rows(nodes), layers, groups, untold)
+        rows: list[Leaf] = []
+        async for some in slices(nodes):
+            rows += self._rows(some)
+        return leaves_of(rows, layers, groups, untold)
 
     def _rows(self, nodes: Sequence[Mapping[str, Any]]) -> Iterable[Leaf]:
         for node in nodes:

@@ -56,6 +56,7 @@ class Piece:
         is_asked_first: they may be there already, as a part of a task: it is asked before they are sent.
         is_to_hand: it waits to be handed down.
         was_taken: the child said so since it was asked last.
+        dull_count: how many reports in turn have settled none of its targets.
         lost_count: how often it knew nothing of what it had taken.
         left: the places in *indexes* that are not settled yet.
         seen: of the last report.
@@ -66,6 +67,7 @@ class Piece:
         "_digest",
         "_indexes",
         "_slack_s",
+        "dull_count",
         "id",
         "is_asked_first",
         "is_folded",
@@ -106,7 +108,7 @@ class Piece:
         self.is_over = self.was_held = self.is_folded = False
         self.is_out = False  # a request with it is under way
         self.is_to_hand = self.was_taken = False
-        self.lost_count = 0
+        self.lost_count = self.dull_count = 0
         self._body: bytes | None = None
         self._digest = ""
         task = share.task

@@ -41,6 +41,11 @@ _OLD_WAIT_S: Final = 2.0
 _LOOK_S: Final = 1.0  #: between two looks at what the child holds
 _HELD_PAUSE_S: Final = 0.5  #: between two questions about rows of which most are held
 
+_DULL_FREE: Final = 3  #: reports in turn that settle nothing: a task begins, is at work, waits
+_DULL_S: Final = 0.05  #: after the next one, twice that each time
+_DULL_MAX_S: Final = 0.2  #: a task that is over is told of so much later, at the most
+_DOUBLED_MAX: Final = 10
+
 _encode = msgspec.json.encode
 
 
@@ -191,8 +196,9 @@ class Questions:
             piece.is_out = True
         try:
             began = time.monotonic()
-            if not await self._ask_and_tell(pieces, wait_s) and time.monotonic() - began < _LOOK_S:
-                await asyncio.sleep(_LOOK_S)  # a child that has no news keeps the question
+            rest_s = await self._ask_and_tell(pieces, wait_s)
+            if rest_s and time.monotonic() - began < rest_s:
+                await asyncio.sleep(rest_s)
         except LinkError as exc:
             self._node.failed(str(exc), is_sick=exc.is_sick)
             await asyncio.sleep(max(0.05, self._node.health.connect_wait_s()))
@@ -214,8 +220,12 @@ class Questions:
                     self._line_up(piece)
             self.go_on()
 
-    async def _ask_and_tell(self, pieces: list[Piece], wait_s: float) -> bool:
-        """Ask, and tell what came back; False: no news of any of the pieces."""
+    async def _ask_and_tell(self, pieces: list[Piece], wait_s: float) -> float:
+        """Ask, and tell what came back; return how long to rest before the next question.
+
+        A child that has no news keeps the question. One that tells again and again of pieces of which nothing
+        is settled is asked with pauses that grow.
+        """
         question = Question({piece.id: piece.seen for piece in pieces}, wait_s)
         self._stats.tree_questions += 1
         path = await self._place.path_of("")
@@ -224,23 +234,27 @@ class Questions:
         self._node.health.answered()
         self.note_version(answer.version)
         by_id = {piece.id: piece for piece in pieces if not piece.is_over}
-        has_news = not pieces
+        rest_s = _LOOK_S if pieces else 0.0
         for report in answer.tasks:
             piece = by_id.get(report.id)
             if piece is not None:
-                before = piece.seen
+                before, left = piece.seen, len(piece.left)
                 self._acts.told(piece, report)
-                has_news = has_news or piece.is_over or piece.seen != before
+                if piece.is_over or len(piece.left) < left:
+                    piece.dull_count, rest_s = 0, 0.0
+                elif piece.seen != before:
+                    piece.dull_count += 1
+                    rest_s = min(rest_s, rest_of(piece.dull_count))
                 if piece.is_over:
                     self.drop(piece)
         for name in answer.unknown:
             piece = by_id.get(name)
             if piece is not None:
-                has_news = True
+                rest_s = 0.0
                 self.drop(piece)
                 self._acts.unknown(piece)
         self._note_delayed(answer.delayed)
-        return has_news
+        return rest_s
 
     def _note_delayed(self, delayed: int) -> None:
         """Look at what the child held when its delay queues have become shorter."""
@@ -249,6 +263,13 @@ class Questions:
         if fell and len(self._node.postponed) and now - self._looked_at > _LOOK_S:
             self._looked_at = now
             self._node.keeping.look_again()
+
+
+def rest_of(dull_count: int) -> float:
+    """Return how long a child is not asked that has told so often of a piece, and settled nothing of it."""
+    if dull_count <= _DULL_FREE:
+        return 0.0
+    return min(_DULL_MAX_S, _DULL_S * float(1 << min(_DOUBLED_MAX, dull_count - _DULL_FREE - 1)))
 
 
 def _nothing() -> None:

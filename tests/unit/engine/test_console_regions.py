@@ -31,8 +31,8 @@ def _leaf(name: str, state: str, **more: Any) -> LeafStatus:
 LEAVES = [_leaf("eu/edge-1", "ready"), _leaf("eu/edge-2", "down", delayed=3, reason="cannot be reached")]
 
 
-def test_a_region_with_a_leaf_that_is_away_is_not_well_and_says_which() -> None:
-    [eu] = folded([_node()], LEAVES)
+async def test_a_region_with_a_leaf_that_is_away_is_not_well_and_says_which() -> None:
+    [eu] = await folded([_node()], LEAVES)
     assert (eu["state"], eu["since"]) == ("sick", 3.0)
     assert eu["reason"] == "1 down, 1 ready; eu/edge-2: cannot be reached"
     assert eu["notes"] == [
@@ -43,21 +43,21 @@ def test_a_region_with_a_leaf_that_is_away_is_not_well_and_says_which() -> None:
     assert "leaves" not in eu  # the page gets what has changed, and these change all the time
 
 
-def test_a_region_that_is_away_stays_so_with_what_it_told_last() -> None:
-    [eu] = folded([{**_node(current=False), "state": "down", "reason": "unreachable"}], LEAVES)
+async def test_a_region_that_is_away_stays_so_with_what_it_told_last() -> None:
+    [eu] = await folded([{**_node(current=False), "state": "down", "reason": "unreachable"}], LEAVES)
     assert (eu["state"], eu["reason"]) == ("down", "unreachable")
     assert eu["notes"][0] == "caches below it, as it told last: 1 down, 1 ready"
 
 
-def test_a_region_that_has_told_nothing_says_why_and_a_cache_stays_as_it_is() -> None:
+async def test_a_region_that_has_told_nothing_says_why_and_a_cache_stays_as_it_is() -> None:
     cache = {"name": "edge-9", "state": "ready", "notes": []}
-    [eu, same] = folded([_node(learned_at=0.0, error="no answer"), cache], [])
+    [eu, same] = await folded([_node(learned_at=0.0, error="no answer"), cache], [])
     assert eu["notes"] == ["nothing is known of the caches below it: no answer"]
     assert same is cache
 
 
-def test_many_leaves_are_shown_in_part_and_the_rest_is_counted() -> None:
+async def test_many_leaves_are_shown_in_part_and_the_rest_is_counted() -> None:
     many = [_leaf(f"eu/e{number:03}", "ready") for number in range(LEAVES_MAX + 5)]
-    [eu] = folded([_node(worst=None)], many)
+    [eu] = await folded([_node(worst=None)], many)
     assert (eu["state"], len(eu["notes"])) == ("ready", LEAVES_MAX + 2)
     assert eu["notes"][-1] == "and 5 more: purgeline nodes --leaves"

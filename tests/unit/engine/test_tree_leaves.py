@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from engine.base.slices import AT_ONCE
 from engine.tree.below import WITHIN_S, within_of
-from engine.tree.leaves import leaves_of, readable
+from engine.tree.census import Census
+from engine.tree.leaves import leaves_of, names_of, readable
 from engine.tree.words import LEAVES_MAX, Leaf, Leaves
 
 
@@ -48,3 +53,46 @@ def test_more_leaves_than_a_child_may_tell_of_are_not_taken() -> None:
 )
 def test_each_level_waits_less_than_the_one_above(told: str, within_s: float) -> None:
     assert math.isclose(within_of(told), within_s)
+
+
+def test_what_tasks_may_name_is_told_with_its_ways() -> None:
+    rows = [Leaf("edge-1", "ready", "edge", groups=["canary"]), Leaf("fr/edge-2", "down", "edge")]
+    told = readable(leaves_of(rows, ["edge", "country", "fr/edge", "no name\n"], ["canary"]))
+    names = names_of(told, is_current=True)
+    assert (names.is_told, names.is_sure) == (True, True)
+    assert names.nodes == {"edge-1", "fr", "fr/edge-2"}
+    assert names.layers == {"edge", "country", "fr/edge"}
+    assert names.groups == {"canary"}
+    assert names_of(told, is_current=False).is_sure is False
+    assert names_of(Leaves(""), is_current=True).is_told is False
+    untold = names_of(leaves_of(rows, ["edge"], untold=["de"]), is_current=True)
+    assert (untold.is_told, untold.is_sure) == (False, False), "one below it has not told yet"
+
+
+def test_what_a_version_before_told_has_layers_as_well() -> None:
+    told = Leaves("x", [Leaf("edge-1", "ready", "edge"), Leaf("fr/edge-2", "ready", "edge")])
+    names = names_of(told, is_current=True)
+    assert names.layers == {"edge", "fr/edge"}
+    assert (names.groups, names.is_told) == (frozenset(), True)
+    silent = Leaves("x", [*told.leaves, Leaf("de", "down", "edge", "engine")])
+    assert names_of(silent, is_current=True).is_told is False
+
+
+async def test_ten_thousand_leaves_are_made_ready_in_many_turns_of_the_loop() -> None:
+    node: Any = SimpleNamespace(name="eu", health=SimpleNamespace(is_down=False))
+    census = Census(SimpleNamespace(), SimpleNamespace(), node)  # type: ignore[arg-type]
+    census.told = Leaves("x", [Leaf(f"e{number}", "ready") for number in range(LEAVES_MAX)])
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    assert len(await census.rows()) == LEAVES_MAX
+    counting.cancel()
+    assert turns >= LEAVES_MAX // AT_ONCE
+    first = await census.rows()
+    assert await census.rows() is first, "they are made once for each answer"

@@ -14,7 +14,7 @@ from engine.tasks.task import Share, Task
 from engine.tasks.words import Operation
 from engine.tree.link import Said
 from engine.tree.piece import Piece
-from engine.tree.questions import Questions
+from engine.tree.questions import Questions, rest_of
 from engine.tree.words import IDS_MAX, Answer, Report
 from tests.waiting import until
 
@@ -26,6 +26,7 @@ class Child:
         self.asked: list[list[str]] = []
         self.over: set[str] = set()
         self.running: set[str] = set()
+        self.seen: Any = lambda: "running"
         self._answers = asyncio.Event()
 
     def answer(self) -> None:
@@ -39,7 +40,7 @@ class Child:
         await self._answers.wait()
         told = [Report(name, "over", "done", 1, 1, acked=1) for name in names if name in self.over]
         told += [
-            Report(name, "running", "running", 1, 1, at_work=1) for name in names if name in self.running
+            Report(name, self.seen(), "running", 1, 1, at_work=1) for name in names if name in self.running
         ]
         return Said(msgspec.json.encode(Answer(1, "eu", "1", 0, told)), "")
 
@@ -145,3 +146,23 @@ async def test_a_piece_that_comes_while_the_last_answer_is_read_is_asked_for() -
         child.answer()
     await until(lambda: len(acts.done) == 5)
     questions.close()
+
+
+async def test_a_child_whose_reports_settle_nothing_is_not_asked_as_fast_as_it_answers() -> None:
+    """Each of its answers had another mark: it was asked some hundred times a second."""
+    child, acts = Child(), Acts()
+    child.seen = lambda: f"{len(child.asked)}"
+    child._answers.set()
+    questions = questions_of(child, acts)
+    child.running.add("a")
+    began = time.monotonic()
+    questions.add(piece_of("a", age_s=1))
+    await until(lambda: len(child.asked) > 8)
+    assert time.monotonic() - began > sum(rest_of(count) for count in range(1, 9)) > 0.7
+    child.over.add("a")
+    await until(lambda: acts.done)
+    questions.close()
+
+
+def test_pauses_grow_and_end() -> None:
+    assert [rest_of(count) for count in (0, 3, 4, 5, 6, 100)] == [0.0, 0.0, 0.05, 0.1, 0.2, 0.2]

@@ -125,7 +125,7 @@ def move_store(args: argparse.Namespace, out: Output) -> int:
         raise UsageError("--workers: only files are of a number of workers; --to takes sqlite:DIR then")
     target = open_side(args.target, settings, folder, is_target=True, workers=args.workers)
     had, has = migrate(source, target, folder, say=out.notice)
-    out.mapping({"from": had.shown(), "to": has.shown(), "history": "not copied"})
+    out.mapping({"from": had.shown(), "to": has.shown()})
     if different := had.differences(has):
         text = "; ".join(different)
         return out.error(f"not the same on both sides: {text}; run it again to go on", exit_code=FAILED)

@@ -16,7 +16,7 @@ from engine.tasks.late import late_records
 from engine.tasks.segments import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from engine.tasks.records import Delivered
     from engine.tasks.settled import Change, SettledTasks
@@ -164,6 +164,24 @@ class History(Protocol):
 
     def complete_since(self) -> float:
         """Return since when, UNIX time, it has every task: of those created until then some may be gone."""
+
+    # Taking another's over: no engine runs
+
+    def begin_anew(self, since: float) -> None:
+        """Drop all of it; it will have every task that was created since then.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+
+    def take_over(
+        self, tasks: SettledTasks | None, changes: Sequence[Change], plans: Mapping[bytes, bytes]
+    ) -> None:
+        """Write tasks as another history had them, what became of tasks, and plans that they name.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
 
 
 def late(delivered: Sequence[Delivered], fail: Callable[[str], None]) -> list[tuple[int, bytes]]:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from engine.tasks.segments import PACKED_FROM, segment_of
-from engine.tasks.settled import Odd, Part, SettledTasks, Shape, encode, state_number
+from engine.tasks.segments import written
+from engine.tasks.settled import Odd, Part, SettledTasks, Shape, state_number
 from engine.tasks.words import ACKED, SOFT, Action, Kind, Operation, State
 
 if TYPE_CHECKING:
@@ -64,4 +64,4 @@ def _record(node: str, operation: int, targets: list[str], times: dict[str, floa
         "\n".join(targets),
         {0: Odd([part], [])},
     )
-    return 1, encode(segment_of(tasks) if len(targets) >= PACKED_FROM else tasks)
+    return 1, written(tasks)

@@ -84,6 +84,11 @@ def pack(tasks: list[Task]) -> list[tuple[int, bytes]]:
     return records
 
 
+def written(tasks: SettledTasks) -> bytes:
+    """Return the record of tasks that have settled before."""
+    return encode(segment_of(tasks) if tasks.targets.count("\n") + 1 >= PACKED_FROM else tasks)
+
+
 def read_record(data: bytes) -> Record:
     """Return a record.
 

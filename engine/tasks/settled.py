@@ -214,6 +214,24 @@ class Columns:
             self._lines = lines_of(self.record.targets)
         return self._lines[self._ends[place - 1] if place else 0 : self._ends[place]]
 
+    def chosen(self, places: Sequence[int]) -> SettledTasks:
+        """Return the record of some of the tasks, in the order of *places*."""
+        record = self.record
+        counts = array("H", record.counts)
+        shapes = {number: new for new, number in enumerate(dict.fromkeys(self.shape_of[at] for at in places))}
+        return SettledTasks(
+            [record.ids[at] for at in places],
+            array("d", [self.created[at] for at in places]).tobytes(),
+            array("d", [self._settled[at] for at in places]).tobytes(),
+            bytes([record.states[at] for at in places]),
+            array("H", [counts[at] for at in places]).tobytes(),
+            array("H", [shapes[self.shape_of[at]] for at in places]).tobytes(),
+            [record.shapes[number] for number in shapes],
+            "\n".join(target for at in places for target in self.targets(at)),
+            {new: record.odd[at] for new, at in enumerate(places) if at in record.odd},
+            {new: record.absent[at] for new, at in enumerate(places) if at in record.absent},
+        )
+
     def task(self, place: int) -> SettledTask:
         """Return the task at *place*."""
         record = self.record

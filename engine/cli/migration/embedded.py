@@ -11,6 +11,7 @@ from engine.tasks.records import FIRST_PAGE, Batch, rows_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from engine.store.history import History
     from engine.store.store import Store
     from engine.tasks.records import Accepted, Callback, PageStart, Parked, Pause, Silence
 
@@ -29,10 +30,19 @@ class EmbeddedSide:
     def __init__(self, url: str, stores: Sequence[Store], of: Callable[[str], int]) -> None:
         self.url = url
         self.stores = stores
-        self.of = of
+        self._of = of
 
     def __repr__(self) -> str:
         return f"<EmbeddedSide {self.url} [{len(self.stores)} files]>"
+
+    @property
+    def histories(self) -> Sequence[History]:
+        """See `Side.histories`."""
+        return [history for store in self.stores for history in store.histories]
+
+    def of(self, task_id: str) -> int:
+        """See `Side.of`: the file, of which each has a history or none has."""
+        return self._of(task_id)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ At the end both sides are read, and what they hold is compared. Rows of delay qu
 document are not moved: such a task is in the journal, and the engine that takes it up works it from the
 start.
 
-The history (`engine.history`) is not moved: it begins anew, and `say` is told so.
+The history is copied last (`engine.cli.migration.history`), and from its begin again after an interruption.
 
 The rows of one node's delay queue are in memory at a time (about 0.5 KB each), and the ids of unfinished
 tasks; everything else goes in pages.
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.base.durable import sync_folder
+from engine.cli.migration.history import copy_history, has_history
 from engine.cli.migration.side import PAGE, facts_of, settled_state
 from engine.errors import StoreError
 from engine.tasks.records import Batch, Callback, Parked
@@ -45,6 +46,7 @@ class Holds(msgspec.Struct):
     unfinished: int = 0  #: accepted tasks that will be worked
     delayed: dict[str, int] = {}  #: subtasks in each node's delay queue
     callbacks: int = 0
+    history: int = 0  #: settled tasks of which it is known, as they were copied
 
     def shown(self) -> dict[str, int]:
         """Return the counts as a user is shown them."""
@@ -53,6 +55,7 @@ class Holds(msgspec.Struct):
             "unfinished": self.unfinished,
             "delayed": sum(self.delayed.values()),
             "callbacks": self.callbacks,
+            "history": self.history,
         }
 
     def differences(self, other: Holds) -> list[str]:
@@ -95,10 +98,11 @@ def migrate(
         _delayed(source, target, say)
         _callbacks(source, target, say)
         target.write(Batch(pauses=source.pauses(), silences=source.silences()))
+        count = copy_history(source, target, say)
         had, has = holds(source), holds(target)
+        had.history = has.history = count
     if not had.differences(has):
         (folder / _MARK).unlink()
-    say("history: not copied; it begins anew with what settles from now on")
     return had, has
 
 
@@ -118,7 +122,7 @@ def _begin(source: Side, target: Side, folder: Path) -> None:
     path = folder / _MARK
     try:
         begun = msgspec.json.decode(path.read_bytes(), type=_Mark) if path.exists() else None
-        if begun != mark and holds(target).differences(Holds()):
+        if begun != mark and (holds(target).differences(Holds()) or has_history(target)):
             raise StoreError(
                 f"{target.url} holds tasks already, and no migration from {source.url} to it was begun here; "
                 "the target has to be empty"

@@ -9,6 +9,7 @@ from engine.cli.migration.embedded import EmbeddedSide
 from engine.cli.migration.shared import SharedSide
 from engine.config.redis_url import SCHEMES, without_password
 from engine.errors import ConfigError, StoreError
+from engine.store.history import HistoryLimits
 from engine.store.layout import LAYOUT, check_layout
 from engine.store.redis.open import redis_store
 from engine.store.sqlite.store import SqliteStore
@@ -49,6 +50,7 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool, worker
                 connections_max=config.store.connections_max,
                 wait_replicas=config.store.wait_replicas,
                 retention_s=config.engine.retention_days * 86400,
+                history=_limits(config, 1),
             )
         except ValueError as exc:
             raise ConfigError(f"{without_password(url)!r}: {exc}") from exc
@@ -61,13 +63,21 @@ def open_side(url: str, config: Config, folder: Path, *, is_target: bool, worker
     if is_target and (workers is not None or not (place / LAYOUT).exists()):
         check_layout(place, workers or 1, config.engine.saver_count)
     slots, savers = _layout(place)
-    stores = [SqliteStore(place / f"tasks-{number}.db") for number in range(slots * savers)]
+    files = range(slots * savers)
+    limits: HistoryLimits | None = _limits(config, len(files))
+    if not is_target and not (place / "history-0.db").exists():
+        limits = None  # else one would be made
+    stores = [SqliteStore(place / f"tasks-{number}.db", history=limits) for number in files]
 
     def of(task_id: str) -> int:
         slot = slot_of(task_id, slots) if slots > 1 else 0
         return slot * savers + (shard_of(task_id, savers) if savers > 1 else 0)
 
     return EmbeddedSide(url, stores, of)
+
+
+def _limits(config: Config, files: int) -> HistoryLimits:
+    return HistoryLimits(config.engine.history_days * 86400, config.engine.history_max_bytes // files)
 
 
 def _layout(place: Path) -> tuple[int, int]:

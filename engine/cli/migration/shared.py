@@ -16,6 +16,7 @@ from engine.tasks.records import rows_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from engine.store.history import History
     from engine.store.redis.store import RedisStore
     from engine.tasks.records import Accepted, Batch, Callback, Parked, Pause, Silence
 
@@ -36,6 +37,15 @@ class SharedSide:
 
     def __repr__(self) -> str:
         return f"<SharedSide {self.url}>"
+
+    @property
+    def histories(self) -> Sequence[History]:
+        """See `Side.histories`."""
+        return self.store.histories
+
+    def of(self, task_id: str) -> int:
+        """See `Side.of`: the region."""
+        return self.store.keys.region(task_id)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:

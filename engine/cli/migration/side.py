@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Iterator, Sequence
 
+    from engine.store.history import History
     from engine.tasks.records import Accepted, Batch, Callback, ParkedRow, Pause, Silence
 
 PAGE: Final = 500
@@ -31,6 +32,13 @@ class Side(Protocol):
 
     url: str
     is_shared: bool
+
+    @property
+    def histories(self) -> Sequence[History]:
+        """What is known of settled tasks, by `of`; none: no history is kept."""
+
+    def of(self, task_id: str) -> int:
+        """Return in which history a task is."""
 
     def opened(self) -> contextlib.AbstractContextManager[None]:
         """Open all of it, and close it at the end; no engine may use it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from engine.errors import StoreError
-from engine.store.redis.keys import GROUP
+from engine.store.redis.keys import GROUP, PLAN_MS
 from engine.store.redis.records import encode_task, facts_of, journal_key
 from engine.store.redis.scripts import ACCEPT
 from engine.store.redis.stepwise import Stepwise, is_between_servers
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from engine.tasks.records import Batch, Committed
 
 RECORDS_MAX: Final = 1000  #: in one call: Lua passes no more than some thousand values on
-PLAN_MS: Final = 90 * 86400 * 1000
-"""A plan is kept so long after its last use: tasks that name it wait for an engine, no longer than that."""
 
 
 class Add(Protocol):

@@ -32,17 +32,18 @@ from loguru import logger
 from engine.errors import StoreError
 from engine.store.history import BlockHead, HistoryErrors, OpenHistory, late, packed
 from engine.store.redis import host_rows
-from engine.store.redis.history_scripts import BLOCK, DROP, HEADS, LOSE, TAKE
+from engine.store.redis.history_commands import drop_all, put_block, put_plans
+from engine.store.redis.history_scripts import DROP, HEADS, LOSE, TAKE
 from engine.store.redis.keys import member_of
 from engine.store.redis.records import facts_of
 from engine.store.redis.rows import row_of
 from engine.tasks.blocks import ANYBODY, close_block
 from engine.tasks.records import rows_of
-from engine.tasks.segments import may_have, plans_of, readable, readable_tasks
+from engine.tasks.segments import may_have, plans_of, readable, readable_tasks, written
 from engine.tasks.settled import Change, encode, state_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from engine.store.history import HistoryLimits, Wanted
     from engine.store.redis.keys import Keys
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from engine.tasks.blocks import Block
     from engine.tasks.records import Delivered
     from engine.tasks.segments import Record
+    from engine.tasks.settled import SettledTasks
     from engine.tasks.task import Task
 
 _TASKS_MAX: Final = 2048  #: in one block, about
@@ -176,23 +178,35 @@ class RegionHistory:
         return readable(((False, text) for text in texts), self.errors.cannot_write)[0]
 
     def _put(self, block: Block, mine: str) -> Command:
-        size = len(block.body) + len(block.hashes) + len(block.hosts) + len(block.starts)
-        names = ("settled:packing", "settled:by", "blocks", "blocks:kept", "blocks:sizes", "blocks:last")
-        fields: list[Any] = [
-            *("first_at", repr(block.first_at), "last_at", repr(block.last_at), "actions", block.actions),
-            *("states", block.states, "who", _encode(block.who), "nodes", _encode(block.nodes)),
-            *("hosts", block.hosts, "hashes", block.hashes, "starts", block.starts),
-            *("patterns", _encode(block.patterns), "body", block.body),
-        ]
-        return BLOCK.call(
-            [f"{self._tag}{name}" for name in names],
-            [self._tag, mine, repr(block.last_at), size, self._keep_ms, self._most_bytes(), *fields],
-        )
+        return put_block(self._tag, block, mine, self._keep_ms, self._most_bytes())
 
     def begin(self) -> list[Command]:
         """Return the commands that note since when there is a history, where none has been noted."""
         name = f"{self._tag}blocks:since"
         return [("SET", name, repr(time.time()), "NX", "PX", self._keep_ms), ("PEXPIRE", name, self._keep_ms)]
+
+    def begin_anew(self, since: float) -> None:
+        """See `History.begin_anew`. What became of tasks stays: `take_over` writes none of it twice."""
+        blocks = self._link.one("ZRANGE", f"{self._tag}blocks", 0, -1)
+        self._write(drop_all(self._tag, blocks, since, self._keep_ms))
+
+    def take_over(
+        self, tasks: SettledTasks | None, changes: Sequence[Change], plans: Mapping[bytes, bytes]
+    ) -> None:
+        """See `History.take_over`."""
+        keys = {self._keys.plan(self._region, key): text for key, text in plans.items()}
+        twice = [("LREM", f"{self._tag}change:{one.task_id}", 0, encode([one])) for one in changes]
+        self._write([*put_plans(keys), *twice, *self.change(changes)])
+        if tasks is not None:
+            self.pushed(self._write(self._push([(len(tasks.ids), written(tasks))]))[-1])
+            self.tidy()
+
+    def _write(self, commands: Sequence[Command]) -> list[Any]:
+        replies = self._link.run(commands, is_write=True) if commands else []
+        for reply in replies:
+            if isinstance(reply, StoreError):
+                raise reply
+        return replies
 
     def forget(self) -> None:
         """Let go what is too old, or too much."""

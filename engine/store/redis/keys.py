@@ -37,6 +37,8 @@ from engine.tasks.shards import shard_of
 from engine.tasks.words import Operation
 
 GROUP: Final = "engines"
+PLAN_MS: Final = 90 * 86400 * 1000
+"""A plan is kept so long after its last use: tasks that name it wait for an engine, no longer than that."""
 
 
 class Keys:

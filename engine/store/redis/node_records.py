@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.store.redis.accepting import PLAN_MS
+from engine.store.redis.keys import PLAN_MS
 from engine.store.redis.scripts import SEE
 
 if TYPE_CHECKING:

@@ -16,15 +16,15 @@ import msgspec
 
 from engine.errors import StoreError
 from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, late, packed
-from engine.store.sqlite.history_file import HistoryFile, is_damage
+from engine.store.sqlite.history_file import HEADS, LOST, PUT_BLOCK, HistoryFile, drop, is_damage
 from engine.tasks.blocks import ANYBODY, close_block
 from engine.tasks.hashes import CRCS, LINE_HASHES
 from engine.tasks.records import ParkedRow, rows_of
-from engine.tasks.segments import may_have, readable, readable_tasks
+from engine.tasks.segments import may_have, readable, readable_tasks, written
 from engine.tasks.settled import Change, decode_changes, encode, state_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from engine.base.clock import SteadyClock
@@ -32,28 +32,14 @@ if TYPE_CHECKING:
     from engine.store.sqlite.file import DatabaseFile
     from engine.tasks.blocks import Block
     from engine.tasks.records import Delivered
+    from engine.tasks.settled import SettledTasks
     from engine.tasks.task import Task
 
-_PUT_BLOCK: Final = (
-    "INSERT INTO block(kept_at, first_at, last_at, tasks, targets, bytes, actions, states, who, nodes,"
-    " hosts, starts, patterns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_HEADS: Final = """
-SELECT b.n, b.last_at, b.starts, b.patterns FROM block AS b {join}
-WHERE b.first_at <= :until AND (b.last_at >= :since OR b.kept_at >= :packed)
-  AND (b.last_at < :after_at OR (b.last_at = :after_at AND b.n < :after_n))
-  AND (:actions = 0 OR b.actions & :actions) AND (:states = 0 OR b.states & :states)
-  AND (:who = '[]' OR b.who = :anybody OR NOT EXISTS (SELECT 1 FROM json_each(:who) AS w
-       WHERE w.value NOT IN (SELECT value FROM json_each(b.who))))
-  AND (:node = '' OR EXISTS (SELECT 1 FROM json_each(b.nodes) WHERE value = :node))
-  {found}
-ORDER BY b.last_at DESC, b.n DESC LIMIT :limit
-"""
+_PUT_RECORD: Final = "INSERT INTO settled(is_change, tasks, at, data) VALUES (?, ?, ?, ?)"
 _JOIN: Final = "JOIN block_hashes AS h ON h.n = b.n"
 _WIDE: Final = "(length(b.starts) > 0 OR b.patterns <> '[]')"
 _CRCS: Final = f"b.actions & {CRCS | LINE_HASHES} <> {LINE_HASHES}"  #: those of versions before do not say
 _LINES: Final = f"b.actions & {LINE_HASHES}"
-_LOST: Final = "UPDATE bound SET complete_since = max(complete_since, ?)"
 _OLDER_HALF: Final = (
     "SELECT max(n), max(at) FROM settled WHERE n <= (SELECT (min(n) + max(n)) / 2 FROM settled)"
 )
@@ -117,7 +103,7 @@ class SqliteHistory:
         if changes:
             rows.append((1, len(changes), now, encode(changes)))
         for row in rows:
-            connection.execute("INSERT INTO settled(is_change, tasks, at, data) VALUES (?, ?, ?, ?)", row)
+            connection.execute(_PUT_RECORD, row)
         return rows
 
     def noted(self, rows: Sequence[tuple[int, int, float, bytes]]) -> None:
@@ -176,8 +162,8 @@ class SqliteHistory:
                 "INSERT INTO change(kept_at, task_id, data) VALUES (?, ?, ?)",
                 [(now, change.task_id, encode([change])) for change in changes],
             )
-            writer.execute(_LOST, (self._lost_until,))
-            _drop(writer, now - self._limits.keep_s, self._limits.max_bytes)
+            writer.execute(LOST, (self._lost_until,))
+            drop(writer, now - self._limits.keep_s, self._limits.max_bytes)
             writer.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -187,7 +173,7 @@ class SqliteHistory:
     def _put_block(self, writer: sqlite3.Connection, block: Block, now: float) -> None:
         size = len(block.body) + len(block.hashes) + len(block.hosts) + len(block.starts)
         row = writer.execute(
-            _PUT_BLOCK,
+            PUT_BLOCK,
             (
                 now,
                 block.first_at,
@@ -226,7 +212,42 @@ class SqliteHistory:
             if source is not None and source.execute(_FORGET, (before_at,)).rowcount:
                 self._lost_until = max(self._lost_until, before_at)
             if writer is not None:
-                _drop(writer, before_at, self._limits.max_bytes)
+                drop(writer, before_at, self._limits.max_bytes)
+
+    def begin_anew(self, since: float) -> None:
+        """See `History.begin_anew`."""
+        source, writer = self._tasks.writer, self._file.writer
+        try:
+            if source is None or writer is None:
+                raise StoreError(self.errors.text or f"{self._file.path} is closed")
+            source.execute("DELETE FROM settled")
+            for table in ("block", "block_hashes", "block_body", "change"):
+                writer.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+            writer.execute("UPDATE bound SET complete_since = ?", (since,))
+        except sqlite3.Error as exc:
+            raise self._tasks.translate(exc, "write") from exc
+        self._tasks_open = self._bytes_open = 0
+
+    def take_over(
+        self, tasks: SettledTasks | None, changes: Sequence[Change], plans: Mapping[bytes, bytes]
+    ) -> None:
+        """See `History.take_over`."""
+        now, source = self._clock.now(), self._tasks.writer
+        assert source is not None
+        rows = [] if tasks is None else [(0, len(tasks.ids), now, written(tasks))]
+        if changes:
+            rows.append((1, len(changes), now, encode(changes)))
+        try:
+            source.execute("BEGIN IMMEDIATE")
+            source.executemany("INSERT OR IGNORE INTO plan(key, text) VALUES (?, ?)", plans.items())
+            source.executemany(_PUT_RECORD, rows)
+            source.execute("COMMIT")
+        except sqlite3.Error as exc:
+            with contextlib.suppress(sqlite3.Error):
+                source.execute("ROLLBACK")
+            raise self._tasks.translate(exc, "write") from exc
+        self.noted(rows)
+        self.tidy()
 
     # Reading
 
@@ -248,7 +269,7 @@ class SqliteHistory:
             lines = _has_one("h.hashes", wanted.line_hashes, named) or "AND 0"
             of_targets = f"AND ({_WIDE if wanted.takes_wide else 0} OR {_CRCS} {crcs} OR {_LINES} {lines})"
         rows = self._file.query(
-            _HEADS.format(join=_JOIN, found=f"{of_hosts} {of_targets}"),
+            HEADS.format(join=_JOIN, found=f"{of_hosts} {of_targets}"),
             {
                 "since": wanted.since,
                 "until": wanted.until,
@@ -264,7 +285,7 @@ class SqliteHistory:
                 **named,
             },
             # Where the hashes of one block are damaged, all others are looked into.
-            spared=_HEADS.format(join="", found=of_hosts),
+            spared=HEADS.format(join="", found=of_hosts),
         )
         return [
             BlockHead(key, last_at, starts, _decode_patterns(patterns))
@@ -323,25 +344,3 @@ def _has_one(column: str, sought: Sequence[bytes], named: dict[str, bytes]) -> s
     names = [f"p{len(named) + place}" for place in range(len(sought))]
     named.update(zip(names, sought, strict=True))
     return f"AND ({' OR '.join(f'instr({column}, :{name})' for name in names)})" if names else ""
-
-
-def _drop(writer: sqlite3.Connection, before_at: float, max_bytes: int) -> None:
-    """Drop what was kept before *before_at*, and the oldest blocks beyond *max_bytes*."""
-    old = writer.execute("SELECT coalesce(max(n), 0) FROM block WHERE kept_at < ?", (before_at,)).fetchone()[
-        0
-    ]
-    sizes = writer.execute("SELECT n, bytes FROM block WHERE n > ? ORDER BY n DESC", (old,)).fetchall()
-    total = 0
-    for number, size in sizes:
-        total += size
-        if total > max_bytes:
-            old = number
-            break
-    if old:
-        [[lost_until]] = writer.execute(
-            "SELECT coalesce(max(last_at), 0) FROM block WHERE n <= ?", (old,)
-        ).fetchall()
-        writer.execute(_LOST, (lost_until,))
-        for table in ("block", "block_hashes", "block_body"):
-            writer.execute(f"DELETE FROM {table} WHERE n <= ?", (old,))  # noqa: S608 - names of ours
-    writer.execute("DELETE FROM change WHERE kept_at < ?", (before_at,))

@@ -34,6 +34,22 @@ CREATE INDEX IF NOT EXISTS change_task ON change(task_id);
 CREATE INDEX IF NOT EXISTS change_age ON change(kept_at);
 CREATE TABLE IF NOT EXISTS bound(id INTEGER PRIMARY KEY CHECK(id = 1), complete_since REAL NOT NULL);
 """
+PUT_BLOCK: Final = (
+    "INSERT INTO block(kept_at, first_at, last_at, tasks, targets, bytes, actions, states, who, nodes,"
+    " hosts, starts, patterns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+HEADS: Final = """
+SELECT b.n, b.last_at, b.starts, b.patterns FROM block AS b {join}
+WHERE b.first_at <= :until AND (b.last_at >= :since OR b.kept_at >= :packed)
+  AND (b.last_at < :after_at OR (b.last_at = :after_at AND b.n < :after_n))
+  AND (:actions = 0 OR b.actions & :actions) AND (:states = 0 OR b.states & :states)
+  AND (:who = '[]' OR b.who = :anybody OR NOT EXISTS (SELECT 1 FROM json_each(:who) AS w
+       WHERE w.value NOT IN (SELECT value FROM json_each(b.who))))
+  AND (:node = '' OR EXISTS (SELECT 1 FROM json_each(b.nodes) WHERE value = :node))
+  {found}
+ORDER BY b.last_at DESC, b.n DESC LIMIT :limit
+"""
+LOST: Final = "UPDATE bound SET complete_since = max(complete_since, ?)"
 _BEGIN: Final = "INSERT OR IGNORE INTO bound SELECT 1, coalesce(min(first_at), ?) FROM block"
 
 
@@ -126,3 +142,25 @@ def is_damage(exc: sqlite3.Error) -> bool:
     """Tell whether an error says that the file is damaged."""
     code = getattr(exc, "sqlite_errorcode", None) or 0
     return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def drop(writer: sqlite3.Connection, before_at: float, max_bytes: int) -> None:
+    """Drop what was kept before *before_at*, and the oldest blocks beyond *max_bytes*."""
+    old = writer.execute("SELECT coalesce(max(n), 0) FROM block WHERE kept_at < ?", (before_at,)).fetchone()[
+        0
+    ]
+    sizes = writer.execute("SELECT n, bytes FROM block WHERE n > ? ORDER BY n DESC", (old,)).fetchall()
+    total = 0
+    for number, size in sizes:
+        total += size
+        if total > max_bytes:
+            old = number
+            break
+    if old:
+        [[lost_until]] = writer.execute(
+            "SELECT coalesce(max(last_at), 0) FROM block WHERE n <= ?", (old,)
+        ).fetchall()
+        writer.execute(LOST, (lost_until,))
+        for table in ("block", "block_hashes", "block_body"):
+            writer.execute(f"DELETE FROM {table} WHERE n <= ?", (old,))  # noqa: S608 - names of ours
+    writer.execute("DELETE FROM change WHERE kept_at < ?", (before_at,))

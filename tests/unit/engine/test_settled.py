@@ -70,6 +70,19 @@ def test_records_are_joined_in_their_order() -> None:
     assert columns.places_of([0, 2, 3]) == [0, 2]
 
 
+def test_some_of_a_record_is_a_record_with_what_they_alone_have() -> None:
+    tasks = [
+        settling("t-1", "http://a/1", token="x"),
+        settling("t-2", "http://a/2", "http://a/3", token="y", state=State.FAILED),
+        settling("t-3", "http://a/4", token="z", absent_count=1),
+    ]
+    columns = Columns(columns_of(tasks))
+    some = columns.chosen([2, 1])
+    assert list(Columns(some)) == [columns.task(2), columns.task(1)]
+    assert [shape.token for shape in some.shapes] == ["z", "y"]
+    assert columns.chosen([]).ids == []
+
+
 def test_many_targets_make_several_records() -> None:
     """None is larger than a block by far."""
     targets = [f"http://a/{number}" for number in range(40_000)]

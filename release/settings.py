@@ -80,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_count: int = 5  #: good releases kept on a host, the current and the previous one included
     min_free_bytes: int = 300 * 1024 * 1024
     bake_s: float = 5  #: how long a new release is watched before it counts as good
-    reload_timeout_s: float = 20  #: for a new worker to become ready
+    reload_timeout_s: float = 60  #: for a new worker to become ready, as SIGHUP waits
     lock_ttl_s: float = 300  #: a deploy lock without a heartbeat is stale after this
     connect_timeout_s: float = 10
     step_timeout_s: float = 300  #: for one step on one host

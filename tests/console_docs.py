@@ -20,6 +20,7 @@ from release.lab import caches
 from release.lab.origin import Origin
 from tests.rigs.browser import Browser
 from tests.rigs.engine_process import EngineProcess, get_body, layer_tables, node_table
+from tests.rigs.tree import engine_in, region_table
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def main() -> None:
         studio = Studio(engine, browser, nodes, origin)
         _a_cache_is_away(studio)
         _a_page_is_stale(studio)
+        _a_region_is_sick(stack, folder / "tree", browser, origin)
         print(json.dumps(browser.errors()))
 
 
@@ -165,6 +167,29 @@ def _a_page_is_stale(studio: Studio) -> None:
     browser.click("a.button", "Why is it stale?")
     wait_until(lambda: len(browser.all("[data-state=fresh]")) >= len(studio.nodes), what="all fresh")
     studio.take("incident-4")
+
+
+def _a_region_is_sick(stack: contextlib.ExitStack, folder: Path, browser: Browser, origin: Origin) -> None:
+    """Two regions, of whose caches one is dead: the root's tiles, and a panel with each leaf."""
+    nodes: dict[str, Cache] = {}
+    regions = {}
+    for name in ("eu", "us"):
+        tables = ""
+        for number in (1, 2, 3):
+            cache = caches.start_varnish(
+                folder / f"{name}-{number}", name=f"edge-{number}", backend=origin.address
+            )
+            nodes[f"{name}/edge-{number}"] = stack.enter_context(cache)
+            tables += node_table(cache, name=f"edge-{number}")
+        regions[name] = stack.enter_context(engine_in(folder, tables, name=name))
+    tables = "".join(region_table(region, name=name) for name, region in regions.items())
+    root = stack.enter_context(engine_in(folder, tables, name="root"))
+    studio = Studio(root, browser, nodes, origin)
+    studio.show("#/fleet/eu", ".side li", "caches below it: 3 ready")
+    nodes["eu/edge-2"].kill()
+    root.wait_for(studio.purge("tree", 12, due_s=2), "partial", timeout_s=40)
+    browser.see(".tile[data-node=eu].s-sick", "1 down, 2 ready")
+    studio.take_all("region")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 UNITS = Path("/etc/systemd/system")
 UNIT = "purgeline.service"
-START_WAIT_S = 20.0
+START_WAIT_S = 60.0  # as long as the supervisor waits by itself (`--start-timeout`)
 STOP_WAIT_S = 60.0
 
 

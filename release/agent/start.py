@@ -33,15 +33,16 @@ def start(host: Host, request: dict[str, Any]) -> None:
     """
     tell("start", version=request["version"])
     process = None
+    limit_s = seconds(request, "timeout_s", START_WAIT_S)
+    until = time.monotonic() + limit_s
     if uses_systemd(host, request.get("service")):
-        why = systemctl("start")
+        why = systemctl("start", limit_s)
         if why:
             log = journal_tail()
             systemctl("stop")  # or it is tried again and again
             raise Refused("start", f"systemctl start {UNIT}: {why}", log)
     else:
         process = start_directly(host, request)
-    until = time.monotonic() + seconds(request, "timeout_s", START_WAIT_S)
     while True:
         with contextlib.suppress(Refused):
             status = ask(host, {"cmd": "status"}, timeout_s=5)

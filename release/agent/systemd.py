@@ -8,13 +8,13 @@ from .answers import TAIL_LINES
 from .service import STOP_WAIT_S, UNIT
 
 
-def systemctl(verb: str) -> str:
-    """Have systemd start or stop the engine; return why it does not."""
+def systemctl(verb: str, limit_s: float = STOP_WAIT_S) -> str:
+    """Have systemd start or stop the engine; return why it does not, such as that it took too long."""
     command = ["systemctl", verb, UNIT]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=STOP_WAIT_S)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return f"not done in {STOP_WAIT_S:g} s"
+        return f"not done in {limit_s:g} s"
     except FileNotFoundError:
         return "there is no systemctl here"
     return (done.stderr.strip() or f"exit code {done.returncode}") if done.returncode else ""

@@ -66,6 +66,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, ...]] = {
         Requirement("podman-compose", "podman-compose"),
         Requirement("netavark", "usr/lib/podman/netavark"),
         Requirement("aardvark-dns", "usr/lib/podman/aardvark-dns"),
+        Requirement("iptables", "iptables"),
         Requirement("runc", "runc"),
         Requirement("mmdebstrap", "mmdebstrap"),
         Requirement("zsh", "zsh"),

@@ -58,7 +58,7 @@ def test_a_bad_host_takes_all_back_the_last_one_first(site: Site) -> None:
     """Each host's history says that it was taken back."""
     first, second, third = site.rig.hosts
     site.behave(third, site.new, ready_status=503)
-    bad = site.deploy(site.new, "--batches", "1")
+    bad = site.deploy(site.new, "--batches", "1", reload_timeout_s=5)
     assert bad.code == 1
     assert bad.fates == {"h1": "rolled back", "h2": "rolled back", "h3": "failed"}
     assert "503" in bad.reasons["h3"]

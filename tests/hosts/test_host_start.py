@@ -87,7 +87,7 @@ def test_a_first_start_whose_asker_was_killed_is_ended_by_the_next_call(
     status = host.call("status")
     assert (status["state"], status["ready_detail"]) == ("starting", "the engine is starting")
     pid = status["pid"]
-    answer = host.call("reload", version="1.0.0", bake_s=0.2, timeout_s=10)
+    answer = host.call("reload", version="1.0.0", bake_s=0.2)
     assert host.events[0]["event"] == "waiting"
     assert (answer["unchanged"], host.call("status")["pid"]) == (False, pid)
     assert (served(port), host.linked("current")) == ("1.0.0", "releases/1.0.0")
@@ -102,9 +102,9 @@ def test_a_reload_whose_asker_was_killed_is_waited_for_and_noted(
     """Else a later rollback would go one too far."""
     take(host, port, good[0])
     host.call("unpack", **good[1].request())
-    kill(begin(host, "baking", version="1.1.0", bake_s=4, timeout_s=5))
+    kill(begin(host, "baking", version="1.1.0", bake_s=4))
     assert host.call("status")["state"] == "baking"
-    answer = host.call("reload", version="1.1.0", bake_s=4, timeout_s=5)
+    answer = host.call("reload", version="1.1.0", bake_s=4)
     assert host.events[0]["event"] == "waiting"
     assert (answer["unchanged"], host.linked("current")) == (False, "releases/1.1.0")
     assert reloads(host) == [("1.0.0", True), ("1.1.0", True)]
@@ -125,7 +125,7 @@ def test_a_supervisor_that_is_killed_in_a_reload_is_started_again_with_what_was_
     take(host, port, good[0])
     host.call("unpack", **good[1].request())
     pid = host.call("status")["pid"]
-    process = begin(host, event, version="1.1.0", bake_s=2, timeout_s=5)
+    process = begin(host, event, version="1.1.0", bake_s=2)
     os.kill(pid, signal.SIGKILL)
     *events, answer = [json.loads(line) for line in process.communicate(timeout=60)[0].splitlines()]
     assert (answer["ok"], answer["kind"]) == (False, "supervisor")
@@ -170,7 +170,7 @@ def test_a_supervisor_whose_socket_outlives_it_for_a_moment_is_started_again(
     host.call("stop")
     dying = Dying(host.root / "shared/run/control.sock", status)
     with pytest.raises(Refusal) as caught:
-        host.call("reload", version="1.1.0", bake_s=0, timeout_s=5)
+        host.call("reload", version="1.1.0", bake_s=0)
     dying.thread.join(10)
     assert caught.value.kind == "supervisor"
     assert [event["event"] for event in host.events] == ["restart", "start"]

@@ -20,15 +20,15 @@ HERE = HostState(name="local", python=small_release.PYTHON, platform=small_relea
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A repository with one version, whose index has expired when a second is over."""
-    chosen = small_release.signer(tmp_path, index_ttl_s=1)
+    """A repository with one version, whose index expires in an hour."""
+    chosen = small_release.signer(tmp_path, index_ttl_s=3600)
     small_release.publish(small_release.make(tmp_path, "1.0"), chosen)
     return chosen
 
 
 def expired(settings: Settings) -> Repository:
     later = open_repository("", settings)
-    later._index._clock = later._clock = lambda: time.time() + 10
+    later._index._clock = later._clock = lambda: time.time() + 7200
     return later
 
 

@@ -100,5 +100,5 @@ def served(port: int) -> str:
 def take(host: HostCalls, port: int, artefact: Small, **more: Any) -> dict[str, Any]:
     """Unpack and reload."""
     host.call("unpack", **artefact.request())
-    request = {"version": artefact.version, "listen": f"127.0.0.1:{port}", "bake_s": 0.2, "timeout_s": 5}
+    request = {"version": artefact.version, "listen": f"127.0.0.1:{port}", "bake_s": 0.2}
     return host.call("reload", **{**request, **more})

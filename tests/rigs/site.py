@@ -131,7 +131,6 @@ class Site:
             root=self.root,
             min_free_bytes=1,
             bake_s=0.3,
-            reload_timeout_s=4,
             batches="1,100%",
             connect_timeout_s=2,
             step_timeout_s=30,

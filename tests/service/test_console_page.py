@@ -212,6 +212,7 @@ def test_who_signs_in_again_while_the_page_reconnects_reads_one_stream(
 def test_a_kept_token_that_the_engine_forgot_is_asked_for_again(browser: Browser, fleet: Fleet) -> None:
     """And not kept; the view stays."""
     browser.open(f"{fleet.page}#/cluster")
+    browser.see("input[name=token]")  # it has been told that one is needed
     browser.run("sessionStorage.setItem('purgeline-token', 'gone-since')")
     browser.driver.refresh()
     browser.see(".login .problem", "does not know this token")
@@ -219,6 +220,26 @@ def test_a_kept_token_that_the_engine_forgot_is_asked_for_again(browser: Browser
     browser.type("input[name=token]", "operator")
     browser.click("button[type=submit]")
     browser.see("h2", "This engine")
+
+
+@pytest.mark.slow
+def test_the_reason_stays_when_more_requests_are_refused_with_the_same_token(page: Browser) -> None:
+    """Each view asks for itself; what is typed meanwhile stays, too."""
+    page.run(
+        "window.held = []; window.fetch = () => new Promise((done) => window.held.push("
+        "() => done(new Response('{}', {status: 401}))))"
+    )
+    for count, view in ((1, "#/tasks"), (2, f"#/url?url={quote(url('/a'))}")):
+        page.run("location.hash = arguments[0]", view)
+        wait_until(lambda count=count: page.run("return window.held.length") >= count)  # type: ignore[misc]
+    page.run("window.held[0]()")
+    page.see(".login .problem", "does not know this token")
+    page.type("input[name=token]", "operator")
+    page.run(
+        "window.held.slice(1).forEach((answer) => answer()); return new Promise((r) => setTimeout(r, 50))"
+    )
+    assert page.texts(".login .problem") == ["The engine does not know this token (any more)."]
+    assert page.see("input[name=token]").get_attribute("value") == "operator"
 
 
 def test_a_reader_sees_everything_and_can_do_nothing(browser: Browser, fleet: Fleet) -> None:

@@ -36,7 +36,8 @@ const problem = (status, detail) => Object.assign(new Error(detail), {status})
 // A token that is refused is not kept; one whose scope is too small is.
 export async function send(method, path, body, signal) {
 	const headers = {}
-	if (token) headers.Authorization = `Bearer ${token}`
+	const used = token
+	if (used) headers.Authorization = `Bearer ${used}`
 	if (body) headers["Content-Type"] = "application/json"
 	const init = {method, headers, signal, body: body && JSON.stringify(body), cache: "no-store", credentials: "omit"}
 	let response
@@ -47,7 +48,7 @@ export async function send(method, path, body, signal) {
 	}
 	if (response.ok) return response
 	const said = await response.json().catch(() => ({})); // not of the engine: a proxy between
-	if (response.status === 401) forgetToken(token && "The engine does not know this token (any more).")
+	if (response.status === 401 && used === token) forgetToken(token && "The engine does not know this token (any more).")
 	throw problem(response.status, said.detail ?? `the engine answered ${response.status}`)
 }
 

@@ -203,7 +203,7 @@ function signIn(why) {
 	login(app, why, begin)
 }
 
-session.addEventListener("refused", (event) => signIn(event.detail))
+session.addEventListener("refused", (event) => parts && signIn(event.detail))
 live.addEventListener("denied", ({detail}) => {
 	if (detail.status === 403) forgetToken(detail.message); // it may not read: nothing can be shown by it
 })

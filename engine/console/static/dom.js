@@ -116,8 +116,8 @@ const day = new Intl.DateTimeFormat(undefined, {...MINUTE, month: "short", day: 
 
 export function clockText(at, isShort = false) {
 	const when = new Date(at * 1000)
-	if (when.toDateString() === new Date().toDateString()) return (isShort ? minute : clock).format(when)
-	return day.format(when)
+	const isToday = when.toDateString() === new Date().toDateString()
+	return (!isToday ? day : isShort ? minute : clock).format(when)
 }
 
 // In the viewer's zone; in UTC when pointed at.

@@ -1,6 +1,6 @@
 // Layers and their nodes: a tile each, with its state, what waits, and purges a second.
 
-import {button, clockText, count, drawing, duration, enc, h, number, rate, replace, s, say, shape, stateWord} from "./dom.js"
+import {button, clockText, count, drawing, duration, enc, h, morph, number, rate, replace, s, say, shape, stateWord} from "./dom.js"
 import {WORST, concern, isWell} from "./live.js"
 import {panel} from "./node.js"
 
@@ -11,7 +11,15 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 	const wanted = new Set(states(query))
 	const search = h("input", {type: "search", name: "q", placeholder: "Node, driver or address", label: "Filter nodes", value: query.get("q") ?? "",
 		on: {input: () => {place(); draw();}}})
-	const chips = h("div.chips", {role: "group", label: "States"})
+	const groupOf = (...kids) => h("div.chips", {role: "group", label: "States"}, kids)
+	const chips = groupOf()
+	chips.addEventListener("click", ({target}) => {
+		const state = target.closest("button")?.dataset.state
+		if (!state) return
+		if (!wanted.delete(state)) wanted.add(state)
+		place()
+		draw()
+	})
 	const flowLine = s("polyline")
 	const flowText = h("span")
 	const layers = h("div.layers")
@@ -35,20 +43,9 @@ export function show(root, arg, query, {live, go, adjust, place: address}) {
 
 	function drawChips(list) {
 		const counts = Map.groupBy(list, (node) => node.state)
-		const states = WORST.toReversed().filter((state) => counts.has(state) || wanted.has(state))
-		const key = states.join()
-		if (chips.dataset.key !== key) {
-			chips.dataset.key = key
-			replace(chips, states.map((state) => button([shape(state), h("span", stateWord(state)), h("b")], () => {
-				if (!wanted.delete(state)) wanted.add(state)
-				place()
-				draw()
-			}, {class: `chip s-${state}`, "data-state": state})))
-		}
-		for (const chip of chips.children) {
-			chip.ariaPressed = wanted.has(chip.dataset.state)
-			say(chip.lastChild, number(counts.get(chip.dataset.state)?.length))
-		}
+		const found = WORST.toReversed().filter((state) => counts.has(state) || wanted.has(state))
+		morph(chips, groupOf(found.map((state) => h("button", {type: "button", class: `chip s-${state}`, "data-state": state, "aria-pressed": `${wanted.has(state)}`},
+			shape(state), h("span", stateWord(state)), h("b", number(counts.get(state)?.length))))))
 	}
 
 	function draw() {

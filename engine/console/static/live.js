@@ -181,9 +181,7 @@ export function verdict(live) {
 	const bad = nodes.filter((node) => !isWell(node)).sort((a, b) => concern(a) - concern(b))
 	const waits = nodes.reduce((sum, node) => sum + node.delayed, 0)
 	const rest = waits ? `; ${waits === 1 ? "1 purge waits" : `${number(waits)} purges wait`}` : ""
-	if (!bad.length) {
-		return {state: waits ? "catching_up" : "ready", text: nodes.length === 1 ? `The only cache is well${rest}` : `All ${number(nodes.length)} caches are well${rest}`}
-	}
+	if (!bad.length) return {state: waits ? "catching_up" : "ready", text: `${nodes.length === 1 ? "The only cache is" : `All ${number(nodes.length)} caches are`} well${rest}`}
 	const [worst] = bad
 	const isStale = worst.state === "ready"
 	const state = isStale ? "sick" : worst.state

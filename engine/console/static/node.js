@@ -58,28 +58,20 @@ export function panel(node, live, close) {
 
 const at = ({name}, verb = "") => `nodes/${enc(name)}${verb}`
 
-// One that is asked about in a sentence.
-const act = (title, word, text, isDangerous, call) => confirm({title, word, isDangerous, body: h("p", text), act: call})
+// One that is asked about in a sentence; `told` says what came of it.
+const act = (title, word, text, isDangerous, ask, told) => confirm({title, word, isDangerous, body: h("p", text), act: async () => told(await ask())})
 
-const pause = (node) => act(`Pause ${node.name}?`, "Pause", "Purges for it wait from now on, on disk, until it is resumed. Edges below it are purged without it.", true, async () => {
-	await post(at(node, "/pause"))
-	return `${node.name} is paused`
-})
+const pause = (node) => act(`Pause ${node.name}?`, "Pause", "Purges for it wait from now on, on disk, until it is resumed. Edges below it are purged without it.", true,
+	() => post(at(node, "/pause")), () => `${node.name} is paused`)
 
-const resume = (node) => act(`Resume ${node.name}?`, "Resume", node.delayed ? `${count(node.delayed, "purge")} that ${node.delayed === 1 ? "waits is" : "wait are"} delivered.` : "What waits is delivered.", false, async () => {
-	await post(at(node, "/resume"))
-	return `${node.name} is resumed`
-})
+const resume = (node) => act(`Resume ${node.name}?`, "Resume", node.delayed ? `${count(node.delayed, "purge")} that ${node.delayed === 1 ? "waits is" : "wait are"} delivered.` : "What waits is delivered.", false,
+	() => post(at(node, "/resume")), () => `${node.name} is resumed`)
 
-const forget = (node) => act(`Forget ${node.name}?`, "Forget", `No engine configures it. ${count(node.delayed, "purge")} that wait for it fail now.`, true, async () => {
-	const done = await remove(at(node))
-	return `${node.name} is forgotten; ${count(done.failed, "purge")} failed`
-})
+const forget = (node) => act(`Forget ${node.name}?`, "Forget", `No engine configures it. ${count(node.delayed, "purge")} that wait for it fail now.`, true,
+	() => remove(at(node)), ({failed}) => `${node.name} is forgotten; ${count(failed, "purge")} failed`)
 
-const stopRewind = (node) => act(`Stop the rewind of ${node.name}?`, "Stop it", "What its tasks have not sent is cancelled.", true, async () => {
-	const done = await remove(`rewind${query({node: node.name})}`)
-	return `The rewind is stopped: ${count(done.cancelled.length, "task")} cancelled`
-})
+const stopRewind = (node) => act(`Stop the rewind of ${node.name}?`, "Stop it", "What its tasks have not sent is cancelled.", true,
+	() => remove(`rewind${query({node: node.name})}`), ({cancelled}) => `The rewind is stopped: ${count(cancelled.length, "task")} cancelled`)
 
 function rewind(node) {
 	const since = h("input", {type: "datetime-local", name: "since", required: true, value: local(Date.now() - 3600e3)})

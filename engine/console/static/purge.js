@@ -87,7 +87,9 @@ export function show(root, arg, query, {live, go}) {
 	}
 
 	function draw(found) {
-		const confirm = found.confirm ? checkbox("confirm") : null
+		const confirm = found.confirm && checkbox("confirm", {on: {change: () => {
+			act.disabled = !confirm.checked
+		}}})
 		const act = button(`${action.selectedOptions[0].text} ${count(found.target_count, "target")} on ${count(found.nodes.length, "node")}`, async () => {
 			act.disabled = true
 			try {
@@ -99,9 +101,6 @@ export function show(root, arg, query, {live, go}) {
 				act.disabled = false
 			}
 		}, {class: "primary", disabled: Boolean(confirm), "data-act": "submit"})
-		confirm?.addEventListener("change", () => {
-			act.disabled = !confirm.checked
-		})
 		const refused = problem()
 		const waits = found.nodes.filter((node) => node.reason)
 		const {refill} = found

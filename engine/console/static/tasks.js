@@ -7,22 +7,24 @@ import {badge, button, drawing, duration, field, form, h, morph, number, problem
 const PAGE = 100
 const ROW_PX = 40
 const AGAIN_MS = 3000; // from one look to the next, and 20 times what a look took
-const STATES = [["", "any"], "accepted", "running", "partial", "done", "failed", "cancelled"]
-const SINCE = [["", "any time"], ["15m", "the last 15 minutes"], ["1h", "the last hour"], ["6h", "the last 6 hours"], ["24h", "the last day"], ["7d", "the last week"]]
-const ACTIONS = [["", "any"], "purge", "prefetch"]
+const CHOICES = {
+	state: [["", "any"], "accepted", "running", "partial", "done", "failed", "cancelled"], action: [["", "any"], "purge", "prefetch"],
+	since: [["", "any time"], ["15m", "the last 15 minutes"], ["1h", "the last hour"], ["6h", "the last 6 hours"], ["24h", "the last day"], ["7d", "the last week"]],
+}
+const HINTS = {target: "URL, host/key or host", by: "token, address"}
 const SECONDS = {m: 60, h: 3600, d: 86400}
 const ACTIVE = new Set(["accepted", "running", "partial"])
 const COLUMNS = [["", "State"], ["", "Targets"], [".c-kind", "Action"], [".c-meter", "Progress"], [".c-by", "Handed in by"], [".c-at", "Created"], [".c-took", "Took"]]
 const FIELDS = {target: "Covered target", state: "State", host: "Host", node: "Node", by: "Handed in by", action: "Action", since: "Since"}
+const each = (call) => Object.fromEntries(Object.keys(FIELDS).map((name) => [name, call(name)]))
+const read = (query) => each((name) => query.get(name) ?? "")
 
 export function show(root, arg, query, {live, place}) {
 	const known = {host: new Set(), by: new Set(), target: new Set(), node: new Set()}
 	const lists = Object.fromEntries(Object.keys(known).map((name) => [name, h("datalist", {id: `known-${name}`})]))
-	const text = (name, hint) => h("input", {name, placeholder: hint, list: `known-${name}`, autocomplete: "off", value: query.get(name) ?? ""})
-	const controls = {
-		...Object.fromEntries([["target", "URL, host/key or host"], ["host", "any"], ["node", "any"], ["by", "token, address"]].map(([name, hint]) => [name, text(name, hint)])),
-		...Object.fromEntries([["state", STATES], ["action", ACTIONS], ["since", SINCE]].map(([name, options]) => [name, select(name, options, query.get(name))])),
-	}
+	let filters = read(query)
+	const controls = each((name) => CHOICES[name] ? select(name, CHOICES[name], filters[name])
+		: h("input", {name, placeholder: HINTS[name] ?? "any", list: `known-${name}`, autocomplete: "off", value: filters[name]}))
 	const bar = form("filters", moved, Object.entries(FIELDS).map(([name, title]) => field(title, controls[name])),
 		button("More filters", () => bar.classList.add("all"), {class: "more"}), Object.values(lists), h("button", {type: "submit", class: "sr"}, "Filter"))
 	bar.addEventListener("change", moved)
@@ -37,7 +39,6 @@ export function show(root, arg, query, {live, place}) {
 		h("div", {role: "rowgroup"}, h("div.listrow.head", {role: "row"}, COLUMNS.map(([name, title]) => h(`span${name}`, {role: "columnheader"}, title)))), rows)
 	root.append(h("h1.sr", "Tasks"), bar, said, h("div.list", list, h("div.listfoot", foot, h("span.row.wrap", acts))))
 
-	let filters = read(query)
 	let tasks = []; // newest first
 	const ids = new Map()
 	let cursor = ""
@@ -48,12 +49,8 @@ export function show(root, arg, query, {live, place}) {
 	let counters = ""
 	let pauseMs = AGAIN_MS
 
-	function read(from) {
-		return Object.fromEntries(Object.keys(FIELDS).map((name) => [name, from.get(name) ?? ""]))
-	}
-
 	function moved() {
-		const to = place("tasks", "", Object.fromEntries(Object.entries(controls).map(([name, control]) => [name, control.value.trim()])))
+		const to = place("tasks", "", each((name) => controls[name].value.trim()))
 		if (to !== location.hash && !(to === "#/tasks" && location.hash === "")) location.hash = to
 	}
 

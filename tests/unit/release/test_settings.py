@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.supervisor.options import parse
+from release.agent.service import START_WAIT_S
 from release.errors import SettingsError
 from release.inventory import hosts_of
 from release.repository import initial
@@ -85,6 +87,12 @@ def test_the_first_settings_name_every_key_with_its_default() -> None:
     given = {key: value for key, value in table.items() if key not in {"trusted_keys", "hosts", "hooks"}}
     defaults = msgspec.structs.asdict(Settings())
     assert given == {key: defaults[key] for key in given}
+
+
+def test_a_new_worker_has_the_same_time_to_become_ready_whoever_asks_for_it() -> None:
+    """The pipeline, a host that is told no time, and the supervisor by itself, such as after SIGHUP."""
+    ours = parse(["--root", "/srv/purgeline"]).start_timeout_s
+    assert Settings().reload_timeout_s == START_WAIT_S == ours == 60
 
 
 def test_init_does_not_write_over_settings_and_keeps_a_key(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def test_all_of_it_goes_to_redis_and_back_and_to_more_files(tmp_path: Path, server: RedisServer) -> None:
     server.flush()
     fill(tmp_path)
+    began_at: set[float] = set()
     steps = [("sqlite:", 1), (server.url, 1), ("sqlite:back", 1), ("sqlite:more", 3)]
     for (source, savers), (target, others) in itertools.pairwise(steps):
         said: list[str] = []

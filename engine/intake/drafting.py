@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from engine.intake.client import Client
+    from engine.intake.draft import Draft
     from engine.intake.replies import Reply
-    from engine.intake.validate import Draft, Validator
+    from engine.intake.validate import Validator
     from engine.tasks.records import By
 
 LINES_MAX: Final = 10_000  #: tasks in one NDJSON request

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 import time
 from functools import partial
@@ -18,6 +17,8 @@ import msgspec
 
 from engine.errors import RequestError
 from engine.intake.confirming import Confirming
+from engine.intake.draft import Draft, whole
+from engine.intake.plain_tasks import PlainTasks, names_targets_alone
 from engine.intake.targets import Normaliser, have_host_pattern, in_stored_form
 from engine.intake.task_body import bad_id, check_fields, decode, digest_of, journal_body
 from engine.intake.verify_asked import Verifying
@@ -78,6 +79,13 @@ class Validator:
         self._skips_incapable = skips_incapable
         self._rebound_s = rebound_s
         self._verifying = verifying or Verifying()
+        self._plain = PlainTasks(
+            topology,
+            due_s=due_s,
+            skips_incapable=skips_incapable,
+            rebound_s=rebound_s,
+            verifying=self._verifying,
+        )
         self._allows_callback = allows_callback
         self._is_ours = is_ours
         self.confirming = confirming or Confirming(())
@@ -98,7 +106,7 @@ class Validator:
         Raises:
             RequestError: 400 not JSON, 422 anything wrong in it; the text names the field.
         """
-        return _whole(self.begin(body, allows_host))
+        return whole(self.begin(body, allows_host))
 
     def begin(
         self,
@@ -121,6 +129,13 @@ class Validator:
         """
         asked = decode(body)
         created_at = time.time()
+        targets = asked.targets
+        if names_targets_alone(body, len(targets)):
+            task_id = self._new_id(created_at)
+            task = self._plain.task(targets, body, allows_host, task_id=task_id, created_at=created_at)
+            if task is not None:
+                self._check_confirmed(task, is_confirmed)
+                return task
         if asked.id is not None and not is_again and is_of_retry(asked.id):
             detail = (
                 f"id: {asked.id!r} ends as the engine's own ids of retries do; takes one without .retry-N at "
@@ -159,7 +174,7 @@ class Validator:
         stored = None
         if plan:
             stored = self._topology.stored(record.plan, plan, host_pattern=have_host_pattern(asked))
-        task = _whole(
+        task = whole(
             self._make(
                 asked,
                 record.body,
@@ -303,9 +318,12 @@ class Validator:
             else:
                 task.rebound_s = self._rebound_s
         task.total = subtask_count(plan, len(targets), action, prefetch=prefetch)
+        self._check_confirmed(task, is_confirmed)
+        return task
+
+    def _check_confirmed(self, task: Task, is_confirmed: bool) -> None:
         if self.confirming.asks and not is_confirmed:
             self.confirming.check(task)
-        return task
 
 
 def unplanned(record: Accepted) -> Task:
@@ -323,34 +341,3 @@ def unplanned(record: Accepted) -> Task:
         task.soft, task.prefetch, task.callback = asked.soft, asked.prefetch, asked.callback
         task.total = len(asked.targets)
     return task
-
-
-class Draft:
-    """A task whose fields have been checked, and whose targets are being worked.
-
-    Args:
-        targets: its targets.
-        make: makes the task of the targets in stored form.
-
-    Attributes:
-        work: see `Normaliser.work`.
-    """
-
-    __slots__ = ("_make", "_targets", "work")
-
-    def __init__(self, targets: Normaliser, make: Callable[[list[str]], Task]) -> None:
-        self.work = targets.work
-        self._targets = targets
-        self._make = make
-
-    def task(self) -> Task:
-        """Return the task; after `work`."""
-        return self._make(self._targets.targets())
-
-
-def _whole(made: Task | Draft) -> Task:
-    """Return the task, however long its targets take."""
-    if isinstance(made, Task):
-        return made
-    made.work(math.inf)
-    return made.task()

@@ -32,6 +32,10 @@ class Verifying:
         elif config is not None and config.verify == "all":
             self._default = VerifyAsked("all")
 
+    def unasked(self) -> Verify | None:
+        """Return the verification of a purge by URL that does not say; None: it has none."""
+        return None if self._default is None else Verify(self._default)
+
     def of(self, asked: TaskBody, allows_host: Callable[[str], bool]) -> Verify | None:
         """Return the verification of a checked body; None: it has none.
 
@@ -40,9 +44,7 @@ class Verifying:
         """
         verify = asked.verify
         if verify is msgspec.UNSET:
-            default = self._default
-            is_for_it = default is not None and asked.action == "purge" and asked.kind == "url"
-            return Verify(default) if default is not None and is_for_it else None
+            return self.unasked() if asked.action == "purge" and asked.kind == "url" else None
         if isinstance(verify, bool):
             return Verify(VerifyAsked("all")) if verify else None
         if isinstance(verify.sample, int):

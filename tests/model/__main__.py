@@ -25,6 +25,7 @@ from tests.model.fleet.network import is_inside
 from tests.model.plans import FAULTS
 from tests.model.search import ProcessRuns, Runs, VirtualRuns, search
 from tests.model.tree import rounds as tree
+from tests.model.tree.broken import BROKEN as TREE_RULES
 from tests.model.tree.timetable import FAULTS as TREE_FAULTS
 
 _BROKEN_RUNS: Final = 1000  #: until a broken rule has to be found
@@ -54,8 +55,8 @@ def main(args: list[str] | None = None) -> int:
     is_fleet = asked.redis not in {None, "pair"}
     known = TREE_FAULTS if asked.tree else timetable.FAULTS if is_fleet else FAULTS
     faults = frozenset(asked.faults.split(",")) if asked.faults else known
-    if unknown := sorted({*(asked.rules or "").split(",")} - {"", *RULES}):
-        parser.error(f"--rules: {', '.join(unknown)}: takes {', '.join(RULES)}")
+    if unknown := sorted({*(asked.rules or "").split(",")} - {"", *(TREE_RULES if asked.tree else RULES)}):
+        parser.error(f"--rules: {', '.join(unknown)}: takes {', '.join(TREE_RULES if asked.tree else RULES)}")
     if unknown := sorted(faults - known):
         parser.error(f"--faults: {', '.join(unknown)}: takes {', '.join(sorted(known))}")
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of names come in the same order each time
@@ -92,6 +93,9 @@ def _on_a_fleet(asked: argparse.Namespace, faults: frozenset[str], number: int) 
 def _on_a_tree(asked: argparse.Namespace, faults: frozenset[str], number: int) -> int:
     if not is_inside():
         return tree.begin([sys.executable, "-m", "tests.model", *sys.argv[1:]])
+    if asked.broken:
+        rules = asked.rules.split(",") if asked.rules else list(TREE_RULES)
+        return tree.find_broken(rules, number=1 if asked.seed is None else number)
     if asked.cut:
         return tree.cut(asked.cut, number=number)
     return tree.go_on(number=number, minutes=asked.minutes, faults=faults)

@@ -14,6 +14,7 @@ from release.lab.caches import available
 from tests.model.figures import Figures
 from tests.model.fleet.network import Network, needs, run_inside
 from tests.model.fleet.rounds import inside, kept
+from tests.model.tree.broken import BROKEN
 from tests.model.tree.places import LEAVES
 from tests.model.tree.storm import TreeStorm
 from tests.model.tree.timetable import draw, one_cut
@@ -30,6 +31,7 @@ _STORM_MIN_S: Final = 10.0
 _BEFORE_CUT_S: Final = 5.0
 _AFTER_CUT_S: Final = 10.0
 _SHOWN: Final = 5
+_BROKEN_ROUNDS: Final = 4
 
 
 def missing() -> str:
@@ -64,8 +66,31 @@ def cut(seconds: float, *, number: int) -> int:
     return 1 if one(tracks, number, inside(), Figures(), seconds=whole_s) else 0
 
 
+def find_broken(rules: Sequence[str], *, number: int) -> int:
+    """Break each of *rules*, and find that; return how many were not found."""
+    network, missed = inside(), 0
+    for name in rules:
+        broken = BROKEN[name]
+        found: list[str] = []
+        rounds = 0
+        while not found and rounds < _BROKEN_ROUNDS:
+            tracks = draw(number + rounds, broken.faults, _STORM_MIN_S)
+            found = one(tracks, number + rounds, network, Figures(), seconds=_STORM_MIN_S, broken=name)
+            rounds += 1
+        missed += not found
+        said = found[0].partition("\n")[0][:200] if found else "not found"
+        print(f"{broken.rule}: {rounds} rounds: {said}", flush=True)
+    return missed
+
+
 def one(
-    tracks: Sequence[Track], number: int, network: Network, figures: Figures, *, seconds: float
+    tracks: Sequence[Track],
+    number: int,
+    network: Network,
+    figures: Figures,
+    *,
+    seconds: float,
+    broken: str = "",
 ) -> list[str]:
     """Make one round; return what was broken, which is printed too, with all that led to it."""
     figures.runs += 1
@@ -74,7 +99,7 @@ def one(
         folder = Path(name)
 
         async def run() -> TreeStorm:
-            storm = TreeStorm(tracks, number, network, folder, figures, seconds=seconds)
+            storm = TreeStorm(tracks, number, network, folder, figures, seconds=seconds, broken=broken)
             try:
                 await storm.run()
             finally:

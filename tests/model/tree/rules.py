@@ -20,6 +20,10 @@ class TreeRecord(Record):
 
     leaves: tuple[str, ...] = field(default=())  #: whose caches it has to come to
 
+    @property
+    def kind(self) -> str:
+        return "url"  # as of every task of a tree
+
 
 class TreeRules(FleetRules):
     """Checks the documents of the root, and each ack in them.

@@ -13,6 +13,7 @@ from release.lab.caches import start_cache
 from release.lab.origin import Origin
 from tests.model.fleet.engines import TOKEN, FleetEngine
 from tests.model.fleet.reasons import RESTARTED, Window
+from tests.model.tree.broken import BROKEN
 from tests.model.tree.caches import RealCache
 from tests.model.tree.clients import HOST, TreeClients, path_of
 from tests.model.tree.judge import judge
@@ -35,6 +36,7 @@ _LOOKERS: Final = 4
 _PORT: Final = 8080
 _RATE: Final = "64kbit"
 _SETTLE_LIMIT_S: Final = 240.0
+_BROKEN_LIMIT_S: Final = 20.0  #: a rule is broken, and what is lost never comes
 _STALL_S: Final = 0.3
 _DRAIN_S: Final = 1.0
 
@@ -49,6 +51,7 @@ class TreeStorm:
         folder: of engines and caches.
         figures: counts.
         seconds: how long faults go on.
+        broken: the rule that one of the engines breaks; empty: none.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class TreeStorm:
         figures: Figures,
         *,
         seconds: float,
+        broken: str = "",
     ) -> None:
         self.figures = figures
         self.trace: list[str] = []
@@ -73,6 +77,7 @@ class TreeStorm:
         self._network = network
         self._folder = folder
         self._seconds = seconds
+        self._settle_limit_s = _BROKEN_LIMIT_S if broken else _SETTLE_LIMIT_S
         self._stack = ExitStack()
         self._origin = Origin()
         self._redis = RedisServer(folder, place=network.place(REDIS))
@@ -83,6 +88,7 @@ class TreeStorm:
                 name,
                 {"url": self._redis.url, "timeout_s": 2} if name == REDIS_REGION else {},
                 is_apart=False,
+                broken=broken if broken and BROKEN[broken].topology == name else "",
                 request_timeout_s=3,
             )
             for name in ENGINES
@@ -154,7 +160,7 @@ class TreeStorm:
             self.note("everything is mended")
             self.is_over = True
         mended_at = self.now()
-        await self._until(lambda: not self.records(), _SETTLE_LIMIT_S)
+        await self._until(lambda: not self.records(), self._settle_limit_s)
         self.settled_after_s = self.now() - mended_at
         self.has_ended = True
         for task in beside:

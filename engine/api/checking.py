@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.api.answers import json_response
-from engine.api.passing_on import pass_on
+from engine.api.passing_on import UNTOLD, pass_on
 from engine.api.route import Route
 from engine.config.hints import did_you_mean
 from engine.errors import RequestError
@@ -56,7 +56,7 @@ class CheckRoutes:
             text="purge a page that nobody has at the node now, and say whether the answer shows that its "
             "cache itself purges, as `purgeline check-nodes` does; scope `admin`",
             answers={200: Checked},
-            errors={404: "it is not configured"},
+            errors={404: "it is not configured", 502: UNTOLD},
         ),
     )
 

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from engine.api.answers import json_response, response_of
 from engine.api.below import NONE_BELOW
-from engine.api.passing_on import pass_on
+from engine.api.passing_on import UNTOLD, pass_on
 from engine.api.route import QUERY, TOKEN, Route, Text
 from engine.api.schemas import Cluster, Forgotten, LogFormat, Nodes, Paused, Statistics, Status, Version
 from engine.errors import RequestError
@@ -50,7 +50,7 @@ class EngineRoutes:
             "admin",
             text="forget a cache that is not configured any more: what waits for it fails now; scope `admin`",
             answers={200: Forgotten},
-            errors={404: "nothing is known of it", 409: "an engine configures it"},
+            errors={404: "nothing is known of it", 409: "an engine configures it", 502: UNTOLD},
         ),
         Route(
             "POST",
@@ -60,7 +60,7 @@ class EngineRoutes:
             text="what is for the node waits from here on, see docs/pausing.md; the "
             "answer says who paused it first, and when; scope `admin`",
             answers={200: Paused},
-            errors={404: "it is not configured", 409: "it was resumed meanwhile"},
+            errors={404: "it is not configured", 409: "it was resumed meanwhile", 502: UNTOLD},
         ),
         Route(
             "POST",
@@ -69,7 +69,7 @@ class EngineRoutes:
             "admin",
             text="what waits for a paused node is delivered; scope `admin`",
             answers={200: Paused},
-            errors={404: "it is not configured", 409: "it was paused meanwhile"},
+            errors={404: "it is not configured", 409: "it was paused meanwhile", 502: UNTOLD},
         ),
         Route(
             "GET",

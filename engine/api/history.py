@@ -16,6 +16,7 @@ from engine.api.answers import response_of
 from engine.api.below import NONE_BELOW, region_of
 from engine.api.history_below import page_below
 from engine.api.history_page import HistoryPage
+from engine.api.passing_on import UNTOLD
 from engine.api.query import QueryReader, Time, seconds
 from engine.api.route import QUERY, TOKEN, Route
 from engine.errors import RequestError
@@ -80,7 +81,7 @@ class HistoryRoutes:
             text="who purged what, when, and what each node made of it: tasks that cover a target, newest "
             "first; kept `history_days`",
             answers={200: HistoryPage},
-            errors={404: "the engine keeps no history"},
+            errors={404: "the engine keeps no history", 502: UNTOLD},
         ),
     )
 

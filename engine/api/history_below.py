@@ -49,7 +49,8 @@ async def page_below(
     """
     if token.sees_only is not None:
         detail = f"node: the tasks of a leaf are of all clients: takes a token without sites, or {region!r}"
-        raise RequestError(403, detail, field="node")
+        headers = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+        raise RequestError(403, detail, field="node", headers=headers)
     query = urlencode({**(request.query if asked is None else asked), "node": leaf})
     [said] = await below.ask([region], f"/v1/engine/history?{query}", request, Order(token.name))
     if said.error:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _OWN: Final = frozenset({401, 403})
 _BAD_GATEWAY: Final = 502
+UNTOLD: Final = "of a leaf: the engine of its region does not answer, or takes no such orders"
+"""What a 502 of the routes that pass on is described by."""
 
 
 async def pass_on(

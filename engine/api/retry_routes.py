@@ -13,6 +13,7 @@ from engine.api.below import region_of
 from engine.api.history import HistoryQuery
 from engine.api.history_below import page_below
 from engine.api.history_page import HistoryPage
+from engine.api.passing_on import UNTOLD
 from engine.api.query import Time, seconds
 from engine.api.route import QUERY, TOKEN, Either, Route
 from engine.api.schemas import NotRetried, Retried, Retries, RetriesPreview, RetryPreview
@@ -106,7 +107,7 @@ class RetryRoutes:
             "retried, which are not, and why; its `cursor` goes on",
             takes=RetriesBody,
             answers={200: Either((Retries, RetriesPreview))},
-            errors={404: "the engine keeps no history"},
+            errors={404: "the engine keeps no history", 502: UNTOLD},
         ),
     )
 

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from engine.api.answers import json_response, reply_to, response_of
 from engine.api.below import NONE_BELOW
-from engine.api.passing_on import pass_on
+from engine.api.passing_on import UNTOLD, pass_on
 from engine.api.query import Time, seconds
 from engine.api.retry import error_of
 from engine.api.rewind_parts import bodies, sendable, too_many
@@ -110,6 +110,7 @@ class RewindRoutes:
             takes=RewindBody,
             answers={202: Rewound},
             errors={
+                502: UNTOLD,
                 404: "the node is not configured; or the engine keeps no history",
                 409: "the node is being rewound",
             },
@@ -123,7 +124,11 @@ class RewindRoutes:
             text="stop the rewind of a node: what its tasks have not sent is cancelled; of what waits in the "
             "delay queue already nothing is; scope `admin`",
             answers={200: RewindStopped},
-            errors={404: "the node is not being rewound", 409: "the rewind is still being stored"},
+            errors={
+                404: "the node is not being rewound",
+                409: "the rewind is still being stored",
+                502: UNTOLD,
+            },
         ),
     )
 

@@ -1,13 +1,13 @@
-"""A tree whose engines are of two versions: this one, and the last one before groups (version 2 of the protocol).
+"""A tree whose engines are of two versions: this one, and the last before groups (version 2 of the protocol).
 
-Of a clone without that commit (``git clone --depth``) the tests are skipped: ``git fetch --unshallow`` brings it.
+A clone without that commit (``git clone --depth``) skips the tests: ``git fetch --unshallow`` brings it.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -44,7 +44,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tables_of(shield: FakeNode, edge: FakeNode, **extra: object) -> str:
+def tables_of(shield: FakeNode, edge: FakeNode, **extra: Any) -> str:
     tables = layer_tables("shield", "edge") + fake_table(shield.url, name="s-1", layer="shield")
     return tables + fake_table(edge.url, name="edge-1", **extra)
 

@@ -112,8 +112,9 @@ def test_the_commands_of_docs_tree_do_what_the_page_says(
 def test_tokens_see_their_own_sites_and_order_nothing_without_the_scope_on_both_sides(
     tmp_path: Path, edges: tuple[FakeNode, FakeNode]
 ) -> None:
-    below = fake_table(edges[0].url, name="edge-1") + _token("root", "secret", ["submit", "read"])
-    above = _token("shop", "shop", ["submit", "read"], sites=["img.example.com"])
+    site = '[[site]]\nhost = "*.example.com"\n'
+    below = site + fake_table(edges[0].url, name="edge-1") + _token("root", "secret", ["submit", "read"])
+    above = site + _token("shop", "shop", ["submit", "read"], sites=["img.example.com"])
     above += _token("ops", "ops", ["submit", "read", "admin"])
     with engine_in(tmp_path, below, name="eu") as eu:
         ask = {"Authorization": "Bearer secret"}

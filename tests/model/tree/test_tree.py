@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.real,
     pytest.mark.redis,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(missing()), reason="needs namespaces, redis-server and all four caches"),
 ]
 
@@ -35,3 +35,10 @@ def test_where_nothing_fails_every_cache_is_purged_once() -> None:
     """But for what a machine that is too slow makes time out."""
     said = run("--minutes", "0.2", "--faults", "none")
     assert "sent twice" not in said or "the model itself was slow" in said
+
+
+def test_a_root_that_breaks_a_rule_is_found() -> None:
+    """It takes for done what has begun; hands down what is done; forgets what it handed down."""
+    command = [sys.executable, "-m", "tests.model", "--processes", "--tree", "--broken"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -36,6 +36,7 @@ ELSEWHERE = {
         for route in described.ROUTES
         for status in (400, 408, 417, 500, 503)
     ),
+    *((route.method, route.path, 502) for route in described.ROUTES),  # tests/service/test_tree_views.py
 }
 """What is described and not asked for here. Of what every route gives some routes stand for all: 400 and 417
 here, 408 on both lanes in test_port.py, 500 in test_inner_errors.py, 503 in test_disk_full.py; the answers of

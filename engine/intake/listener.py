@@ -46,6 +46,8 @@ class Listener:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:  # what is accepted inherits it: one call for all
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._tls = tls
         self._sock = sock
         self._make_protocol = streamed(make_connection)
@@ -81,8 +83,6 @@ class Listener:
                 connection.close()
                 continue
             connection.setblocking(False)
-            if connection.family != socket.AF_UNIX:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._open(connection))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)

@@ -53,6 +53,26 @@ async def test_all_that_wait_are_taken_in_one_turn_of_the_loop() -> None:
             client.close()
 
 
+async def test_no_answer_waits_for_the_acknowledgement_of_the_one_before() -> None:
+    """The option is set once: Linux hands it on to each connection, whatever the loop sets itself."""
+    opened: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+
+    class Noting(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            opened.set_result(transport.get_extra_info("socket"))
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        listener = Listener(sock, Noting)
+        listener.start()
+        client = socket.create_connection(sock.getsockname())
+        server = await asyncio.wait_for(opened, 10)
+        assert server.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        client.close()
+        listener.close()
+
+
 async def test_out_of_files_is_waited_out_and_nobody_is_turned_away() -> None:
     """Without a free descriptor connections stay in the socket's queue and are answered later."""
     async with listening() as port:

@@ -14,9 +14,12 @@ from .answers import Refused
 from .command import run
 
 MINOR = re.compile(r"python3\.\d+")
+#: The lock names all that is needed: the try that ends each `pack` has pip work the dependencies out, with
+#: the same wheels on the same Python and platform. The environment is empty. So pip does neither here.
 PIP_OPTIONS = (
     *("install", "--no-index", "--find-links", "wheels", "--require-hashes", "--no-compile"),
     *("--no-cache-dir", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "-q"),
+    *("--no-deps", "--ignore-installed"),
     *("-r", "requirements.txt"),
 )
 #: Compiles all that is installed and has no bytecode yet (see `bytecode`), so that none comes later, and

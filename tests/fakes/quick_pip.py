@@ -22,7 +22,7 @@ import zipfile
 from pathlib import Path
 
 LIBRARY = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-SWITCHES = ("index", "compile", "cache-dir", "input")
+SWITCHES = ("index", "compile", "cache-dir", "input", "deps")
 
 
 def make_python(folder: Path) -> Path:
@@ -75,6 +75,7 @@ def main() -> None:
         parser.add_argument(f"--no-{name}", action="store_true", required=name != "input")
     parser.add_argument("--require-hashes", action="store_true", required=True)
     parser.add_argument("--disable-pip-version-check", action="store_true")
+    parser.add_argument("--ignore-installed", action="store_true")
     parser.add_argument("--only-binary")
     parser.add_argument("-q", action="store_true")
     parser.add_argument("--find-links", type=Path, required=True)

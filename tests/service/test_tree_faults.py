@@ -123,7 +123,8 @@ def test_a_root_that_is_killed_between_hand_down_and_answer_hands_down_again_and
 ) -> None:
     with root_over(tmp_path, region) as (root, link):
         link.lose_answers()
-        tasks = [root.submit([f"{URL}{number}/{n}" for n in range(20)]) for number in range(5)]
+        count = 4  # requests that wait for answers at a time; one more may have to wait behind them
+        tasks = [root.submit([f"{URL}{number}/{n}" for n in range(20)]) for number in range(count)]
         for task in tasks:
             wait_known(region, task)
         root.kill()
@@ -131,7 +132,7 @@ def test_a_root_that_is_killed_between_hand_down_and_answer_hands_down_again_and
         root.start()
         for task in tasks:
             assert check_numbers(root.wait_for(task, "done"))["counter"] == 20
-        assert [len(edge.urls) for edge in edges] == [100, 100]
+        assert [len(edge.urls) for edge in edges] == [80, 80]
 
 
 @pytest.mark.slow

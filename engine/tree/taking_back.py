@@ -38,7 +38,7 @@ class TakingBack:
         link: to the child.
         place: this engine's.
         name: of the node.
-        version: tells which version of the protocol the child speaks.
+        version: tells which version of the protocol the child speaks; 0: that is not known yet.
     """
 
     def __init__(self, link: Link, place: Place, name: str, version: Callable[[], int]) -> None:
@@ -87,11 +87,14 @@ class TakingBack:
         Raises:
             EngineError: it does not do it; `LinkError`: now.
         """
-        if self._version() >= CANCEL_SINCE:
+        version = self._version()
+        if not version or version >= CANCEL_SINCE:  # one that has not told its version may know the route
             path = await self._place.path_of("")
             try:
                 await self._link.post(CANCEL, _encode(Cancel(names)), path=path)
-            except RefusedError as exc:  # a worker of the version before, while the child is reloaded
+            except (
+                RefusedError
+            ) as exc:  # of the version before, or a worker of it while the child is reloaded
                 logger.warning("{} is told of cancels one by one: {}", self._name, exc)
             else:
                 return

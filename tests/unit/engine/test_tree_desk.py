@@ -271,6 +271,21 @@ async def test_a_child_of_the_version_before_is_told_of_cancels_as_it_knows_them
     assert child.cancelled == said
 
 
+@pytest.mark.parametrize(("is_old", "said"), [(False, ["t-1"]), (True, ["DELETE t-1"])])
+async def test_a_child_that_has_not_told_its_version_is_asked_to_cancel_all_parts(
+    is_old: bool, said: list[str]
+) -> None:
+    """Who had asked it nothing since its start told it of the task alone: parts that others handed it stayed."""
+    child = Child()
+    child.is_reloaded = is_old
+    desk, _ = desk_of(child)
+    desk.questions.version = 0
+    desk.taking_back.take("t-1", [Operation.PURGE_URL])
+    await until(lambda: child.cancelled)
+    desk.close()
+    assert child.cancelled == said
+
+
 async def test_a_line_that_an_older_child_cannot_read_is_kept_and_fails_nothing() -> None:
     child = Child()
     child.refuses = {"status": 400, "detail": "no JSON of mine"}
@@ -289,6 +304,7 @@ async def test_what_came_later_than_the_childs_version_is_not_sent_and_not_left_
     child = Child()
     child.version = VERSION - 1
     desk, _ = desk_of(child)
+    desk.questions.version = 0
     new, plain = piece_of("t-1")[0], piece_of("t-2", row_s=1)[0]
     new.share.task.due_s = 30
     desk.take([new])

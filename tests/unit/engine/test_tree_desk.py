@@ -275,7 +275,7 @@ async def test_a_child_of_the_version_before_is_told_of_cancels_as_it_knows_them
 async def test_a_child_that_has_not_told_its_version_is_asked_to_cancel_all_parts(
     is_old: bool, said: list[str]
 ) -> None:
-    """Who had asked it nothing since its start told it of the task alone: parts that others handed it stayed."""
+    """Who had asked it nothing told it of the task alone: parts that others had handed it stayed."""
     child = Child()
     child.is_reloaded = is_old
     desk, _ = desk_of(child)

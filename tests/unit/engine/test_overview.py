@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +12,7 @@ import pytest
 
 from engine.api.overview import Overview
 from engine.api.rewinding import Rewinding
+from engine.base.slices import AT_ONCE
 from engine.config.tables import NodeConfig
 from engine.delivery.left_rows import LeftNode, LeftRows
 from engine.nodes import drivers
@@ -296,3 +298,20 @@ async def test_a_node_that_is_rewound_is_catching_up_and_says_what_is_left() -> 
     down = {"e1": node(NodeState.DOWN)}
     [shown] = await overview(down, rewinds=rewinds).own_nodes()
     assert (shown["state"], shown["rewind"]) == ("down", "rewind-1")
+
+
+async def test_thousands_of_nodes_are_shown_in_many_turns_of_the_loop() -> None:
+    """They were made ready in one, and nothing else went on meanwhile."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    shown = await overview({f"e{number}": node() for number in range(10 * AT_ONCE)}).own_nodes()
+    counting.cancel()
+    assert len(shown) == 10 * AT_ONCE
+    assert turns >= 9

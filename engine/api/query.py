@@ -47,7 +47,7 @@ class QueryReader:
 
     def __init__(self, kind: type[msgspec.Struct]) -> None:
         self._kind = kind
-        self._takes = {field.name: takes(field.type) for field in msgspec.structs.fields(kind)}
+        self._known = kind.__struct_fields__  # what each takes is asked for when it is refused: see `_takes`
 
     def read(self, query: MultiMapping[str]) -> Any:
         """Return the structure.
@@ -55,9 +55,9 @@ class QueryReader:
         Raises:
             RequestError: 422, a parameter is unknown, given twice, or cannot be read.
         """
-        known = list(self._takes)
+        known = self._known
         for name in query:
-            if name not in self._takes:
+            if name not in known:
                 shown = name[:_SHOWN]
                 detail = f"query: unknown parameter {shown!r}; this route takes {', '.join(known) or 'none'}"
                 raise RequestError(422, detail, field=shown, hint=partial(did_you_mean, shown, known))
@@ -75,9 +75,13 @@ class QueryReader:
         name = path.rstrip("`")
         if name not in query:  # one that must be given is not
             name = what.split("`")[1]
-            return RequestError(422, f"{name}: is missing; it takes {self._takes[name]}", field=name)
-        detail = f"{name}: takes {self._takes[name]}, not {query[name][:_SHOWN]!r}"
+            return RequestError(422, f"{name}: is missing; it takes {self._takes(name)}", field=name)
+        detail = f"{name}: takes {self._takes(name)}, not {query[name][:_SHOWN]!r}"
         return RequestError(422, detail, field=name)
+
+    def _takes(self, name: str) -> str:
+        """Return in words what a parameter takes; to read the types of all routes is a tenth of a start."""
+        return next(takes(field.type) for field in msgspec.structs.fields(self._kind) if field.name == name)
 
 
 def takes(kind: Any) -> str:

@@ -20,7 +20,7 @@ def wait_until(
     condition: Callable[[], T],
     *,
     what: str | Callable[[], str] = "it",
-    timeout_s: float = 20,
+    timeout_s: float = 45,
     errors: tuple[type[Exception], ...] = (),
 ) -> T:
     """Wait for a condition, and return what it returned.

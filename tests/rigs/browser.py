@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from selenium.webdriver.remote.webelement import WebElement
 
-_TIMEOUT_S = 20.0
+_TIMEOUT_S = 45.0
 _EXPECTED = re.compile(
     r"the server responded with a status of \d|net::ERR_CONNECTION|net::ERR_INCOMPLETE|net::ERR_EMPTY"
 )

@@ -96,7 +96,7 @@ class Upstream:
         assert answer.status == 200, answer
         return ["/" + url.split("/", 3)[3] for url in answer.json["triggers"]]
 
-    def wait_for(self, path: str, *words: str, timeout_s: float = 20) -> dict[str, Any]:
+    def wait_for(self, path: str, *words: str, timeout_s: float = 45) -> dict[str, Any]:
         """Wait until a trigger has one of these, or has settled; return its status."""
         wanted = set(words) or SETTLED
 

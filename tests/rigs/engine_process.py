@@ -240,7 +240,7 @@ class EngineProcess:
     def task(self, task_id: str) -> dict[str, Any]:
         return dict(self.get(f"/v1/engine/task/{task_id}"))
 
-    def wait_for(self, task_id: str, *states: str, timeout_s: float = 20) -> dict[str, Any]:
+    def wait_for(self, task_id: str, *states: str, timeout_s: float = 45) -> dict[str, Any]:
         """Wait until a task is in one of *states* (default: settled), and return it."""
         wanted = set(states) or SETTLED
 

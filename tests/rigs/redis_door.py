@@ -77,7 +77,7 @@ class Bus:
         last = self.server.ask("XINFO", "STREAM", STREAM)["last-generated-id"]
         return (group.get("pending"), group.get("last-delivered-id")) == (0, last)
 
-    def wait_until_done(self, timeout_s: float = 20) -> None:
+    def wait_until_done(self, timeout_s: float = 45) -> None:
         """Wait for that."""
         wait_until(self.is_done, what="every entry being acknowledged", timeout_s=timeout_s)
 

@@ -52,7 +52,7 @@ def has_redis() -> bool:
     return shutil.which("redis-server") is not None
 
 
-def wait_for_redis(condition: Callable[[], T], *, what: str, timeout_s: float = 20) -> T:
+def wait_for_redis(condition: Callable[[], T], *, what: str, timeout_s: float = 45) -> T:
     """Wait for a condition; a Redis error counts as no."""
     return wait_until(condition, what=what, timeout_s=timeout_s, errors=(redis.RedisError, OSError))
 

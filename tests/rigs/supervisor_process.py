@@ -112,7 +112,7 @@ class Host:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
-    def end(self, timeout_s: float = 20) -> int:
+    def end(self, timeout_s: float = 45) -> int:
         """Wait for its exit code."""
         assert self.process is not None
         return self.process.wait(timeout_s)

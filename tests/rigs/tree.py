@@ -73,7 +73,7 @@ def engine_in(
     return kind(own, tables, name=name, **engine)
 
 
-def wait_state(engine: EngineProcess, node: str, *states: str, timeout_s: float = 20) -> dict[str, Any]:
+def wait_state(engine: EngineProcess, node: str, *states: str, timeout_s: float = 45) -> dict[str, Any]:
     """Wait until a node is in one of *states*; return its document."""
     last: dict[str, Any] = {}
     until = time.monotonic() + timeout_s

@@ -20,7 +20,7 @@ class EventViewer:
         token: what it asks with; empty: nothing.
     """
 
-    def __init__(self, port: int, token: str = "", timeout_s: float = 20) -> None:
+    def __init__(self, port: int, token: str = "", timeout_s: float = 45) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._connection.request("GET", EVENTS, headers=headers)

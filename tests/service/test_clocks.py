@@ -22,7 +22,7 @@ from tests.rigs.redis_servers import RedisServer
 from tests.rigs.wall_clock import WallClock
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 URL = "http://a.com/"
 

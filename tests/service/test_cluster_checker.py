@@ -53,7 +53,7 @@ def test_three_engines_whose_files_are_changed_one_after_the_other_lose_nothing(
     assert report.is_good, str(report)
 
 
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(180)
 def test_one_engine_on_its_own_files_loses_nothing_either(tmp_path: Path) -> None:
     """The checker itself, on what is known to work."""
     plan = Plan(store="sqlite", engines=1, **{**SHORT, "seconds": 6.0, "dead_for_s": 0.5})

@@ -12,7 +12,7 @@ from tests.rigs.engine_process import EngineProcess
 from tests.rigs.redis_servers import RedisServer
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(180)]
 
 URLS = [f"http://a.com/{number:06d}" for number in range(1000)]
 

@@ -216,7 +216,7 @@ async def test_what_another_worker_knows_to_be_newer_is_told_and_the_next_change
 async def test_a_pause_that_cannot_be_written_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.delivery.pauses._WRITE_LIMIT_S", 0.05)
+    monkeypatch.setattr("engine.delivery.pauses._WRITE_LIMIT_S", 1.0)
     with FakeNode() as edge:
         async with rig_of(tmp_path, {"edge-1": edge}) as rig:
             with monkeypatch.context() as patch:

@@ -106,6 +106,8 @@ def installed(loop: VirtualLoop, seed: int, heard: Heard) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in _timed():
             stack.enter_context(mock.patch.object(module, "time", clock))
+        for name in ("time", "monotonic", "perf_counter"):  # compiled modules ask the module itself
+            stack.enter_context(mock.patch.object(time, name, getattr(clock, name)))
         stack.enter_context(mock.patch("engine.saver.saver.SaverThread", LoopSaver))
         stack.enter_context(mock.patch("engine.process.housekeeping.calm_gc"))
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.model.broken import BROKEN, Broken
 from tests.model.caches import Cache
 from tests.model.caches import Origin as OriginServer
+from tests.model.inside import Heard, installed
+from tests.model.loop import VirtualLoop
 from tests.model.plans import FAULTS, Engine, Fault, Origin, Plan, Submit, Visit, plans
 from tests.model.search import VirtualRuns, search
 
@@ -45,6 +48,17 @@ _PROFILE = settings(
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_compiled_modules_see_the_virtual_clock_too() -> None:
+    """They ask the module `time` itself: with another clock than the others they lost tasks that had none."""
+    loop = VirtualLoop(random.Random(1))
+    try:
+        with installed(loop, 1, Heard()):
+            assert (time.time(), time.monotonic()) == (loop.wall(), loop.time())
+        assert time.monotonic() > loop.time()
+    finally:
+        loop.close()
 
 
 @pytest.mark.timeout(600)  # a failure is made smaller

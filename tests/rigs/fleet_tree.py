@@ -11,7 +11,9 @@ node may have been purged twice.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import resource
 import sys
 import tempfile
 import time
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 
     from tests.rigs.engine_process import EngineProcess
 
-_IDLE_S = 900  #: until a task is over
+_FILES = 65_536
+_IDLE_S = 300  #: until a task is over
 
 
 class Work:
@@ -174,10 +177,18 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Iterator[Figure
 
 def shape_of(name: str, plan: Plan, folder: Path, nodes: Nodes) -> Shape:
     """Return a shape, not started."""
-    subtasks = {"live_subtasks_max": 100_000_000}
+    subtasks = {"live_subtasks_max": 100_000_000, "connections_per_node": 1}
     if name == "flat":
         return Flat(folder, nodes, count=plan.nodes, engines=plan.engines, **subtasks)
     return Tree(folder, nodes, regions=plan.regions, leaves=plan.leaves, **subtasks)
+
+
+def _raise_files() -> None:
+    """Let engines and nodes have as many sockets as there are nodes; needs root, where the limit is lower."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(_FILES, most)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -188,9 +199,12 @@ def main(argv: Sequence[str]) -> int:
         flag = "--" + name.removesuffix("_s").replace("_", "-")
         parser.add_argument(flag, dest=name, type=type(value), default=value)
     plan = Plan(**vars(parser.parse_args(argv)))
+    _raise_files()
     with tempfile.TemporaryDirectory(prefix="purgeline-fleet-") as folder:
-        found = list(run(plan, Path(folder), say=lambda text: print(text, flush=True)))
-    print(table(plan, found))
+        found: list[Figures] = []
+        for figures in run(plan, Path(folder), say=lambda text: print(text, flush=True)):
+            found.append(figures)
+            print(table(plan, found), flush=True)  # also of the first one alone: the next may not come so far
     wrong = [f"{figures.shape}: {text}" for figures in found for text in figures.wrong]
     print("\n".join(wrong[:20]) or "nothing was lost, nothing came twice, no node holds an old version")
     return 1 if wrong else 0

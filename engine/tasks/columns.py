@@ -10,13 +10,25 @@ from itertools import chain
 from struct import pack
 from typing import TYPE_CHECKING, Final
 
+from engine.base.form import is_compiled
 from engine.tasks.settled import DONE_BYTE, Odd, Part, SettledTasks, Shape, state_number
 from engine.tasks.words import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.tasks.task import Task
 
 _DONE: Final = State.DONE
+
+_times_of: Callable[[list[Task]], tuple[bytes, bytes]] | None = None
+if is_compiled():
+    try:
+        from engine.tasks.column_times import times_of
+    except ImportError:  # librt is not installed
+        pass
+    else:
+        _times_of = times_of
 
 
 def parts_of(tasks: list[Task], targets_max: int) -> list[tuple[list[Task], list[str]]]:
@@ -52,6 +64,19 @@ def sites_of(tasks: list[Task]) -> list[str]:
     return sites
 
 
+def span_of(tasks: list[Task]) -> tuple[float, float]:
+    """Return when the first of the tasks was created, and the last, UNIX time."""
+    first = tasks[0].created_at
+    last = first
+    for task in tasks:
+        at = task.created_at
+        if at < first:
+            first = at
+        elif at > last:
+            last = at
+    return first, last
+
+
 def columns_of(tasks: list[Task], lines: list[str] | None = None) -> SettledTasks:
     """Return the record of tasks that are being stored, of some ten thousand targets at the most.
 
@@ -67,20 +92,28 @@ def columns_of(tasks: list[Task], lines: list[str] | None = None) -> SettledTask
     else:
         numbers = bytes([state_number(state) for state in states])
         odd += [place for place, state in enumerate(states) if state is not _DONE]
-    absent = [task.absent_count for task in tasks]
+    created, updated = _times(tasks)
     targets = [task.targets for task in tasks]
     return SettledTasks(
         [task.id for task in tasks],
-        pack(f"{count}d", *[task.created_at for task in tasks]),
-        pack(f"{count}d", *[task.updated_at for task in tasks]),
+        created,
+        updated,
         numbers,
         _halves([len(each) for each in targets]),
-        _halves(shape_of),
+        pack("H", 0) * count if len(shapes) == 1 else _halves(shape_of),
         shapes,
         "\n".join(chain.from_iterable(targets) if lines is None else lines),
         {place: _odd(tasks[place]) for place in odd},
-        {place: number for place, number in enumerate(absent) if number} if any(absent) else {},
+        {place: task.absent_count for place, task in enumerate(tasks) if task.absent_count},
     )
+
+
+def _times(tasks: list[Task]) -> tuple[bytes, bytes]:
+    if _times_of is not None:
+        return _times_of(tasks)
+    count = len(tasks)
+    created = pack(f"{count}d", *[task.created_at for task in tasks])
+    return created, pack(f"{count}d", *[task.updated_at for task in tasks])
 
 
 def _shapes_of(tasks: list[Task]) -> tuple[list[Shape], list[int], list[int]]:

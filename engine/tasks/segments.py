@@ -15,7 +15,7 @@ import msgspec
 
 from engine.base.deflate import compress
 from engine.errors import StoreError
-from engine.tasks.columns import columns_of, parts_of, sites_of
+from engine.tasks.columns import columns_of, parts_of, sites_of, span_of
 from engine.tasks.hashes import hashes_of_lines, sites_of_lines
 from engine.tasks.settled import WIDE, Columns, SettledTasks, decode_changes, encode
 from engine.tasks.words import Action, Kind, host_of
@@ -79,7 +79,7 @@ def pack(tasks: list[Task]) -> list[tuple[int, bytes]]:
         columns = columns_of(part, lines)
         record: Record = columns
         if len(lines) >= PACKED_FROM:
-            record = segment_of(columns, lines, sites_of(part))
+            record = segment_of(columns, lines, sites_of(part), span_of(part))
         records.append((len(part), encode(record)))
     return records
 
@@ -163,24 +163,33 @@ def readable_tasks(records: Iterable[Record], fail: Callable[[str], None]) -> li
     return found
 
 
-def segment_of(tasks: SettledTasks, lines: list[str] | None = None, sites: Sequence[str] = ()) -> Segment:
+def segment_of(
+    tasks: SettledTasks,
+    lines: list[str] | None = None,
+    sites: Sequence[str] = (),
+    span: tuple[float, float] | None = None,
+) -> Segment:
     """Return tasks, packed.
 
     Args:
         tasks: that have settled.
         lines: their targets, where the caller has them one by one.
         sites: of those, where the caller knows them.
+        span: when the first and the last of them was created, where the caller knows that.
     """
     created = array("d", tasks.created)
+    first_at, last_at = (min(created), max(created)) if span is None else span
+    states = tasks.states
+    is_one = states.count(states[0]) == len(states)
     hashes, kind = hashes_of_lines(tasks.targets, lines, sites[0] if len(sites) == 1 else "")
     sites = sites or sites_of_lines(tasks.targets, lines)
     hosts, starts, patterns = _hosts_and_wide(tasks, sites)
     head = Head(
-        min(created),
-        max(created),
+        first_at,
+        last_at,
         len(created),
         bits_of(action_bit(shape.action) for shape in tasks.shapes) | kind,
-        bits_of(1 << number for number in set(tasks.states)),
+        1 << states[0] if is_one else bits_of(1 << number for number in set(states)),
         list({name for shape in tasks.shapes for name in (shape.token, *shape.by[:2])} - {""}),
         plans_of(tasks),
         list({part.node for odd in tasks.odd.values() for part in odd.parts}),

@@ -82,6 +82,7 @@ HOT: Final = (
     "engine.saver.telling",
     "engine.saver.work",
     "engine.tasks.by_node",
+    "engine.tasks.column_times",
     "engine.tasks.columns",
     "engine.tasks.documents",
     "engine.tasks.line_hashes",

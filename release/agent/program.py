@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # see `answers`
 if TYPE_CHECKING:
     from typing import Any
 
-CHANGING_WAIT_S = 60.0  #: an unpack of another may install for half a minute on a slow host
+CHANGING_WAIT_S = 15.0
 OP_LOCK, LOCK_LOCK = ".op.lock", ".lock.lock"
 
 #: Operation → module and function that do it, what it needs of the request, and the lock file that keeps it

@@ -151,6 +151,9 @@ class Origin:
         try:
             loop.run_forever()
         finally:
+            loop.remove_reader(listener)
+            if accepted := asyncio.all_tasks(loop):  # connections when these have ended
+                loop.run_until_complete(asyncio.wait(accepted))
             server.close()
             for connection in tuple(self.connections):
                 connection.abort()

@@ -143,7 +143,7 @@ def test(
     ensure_system("test")
     if all_:
         ensure_system("all")
-    if not SALT.folder.exists():  # on a new machine each of the processes below would compile all tests
+    if not SALT.is_current():  # on a new machine each of the processes below would compile all tests
         compiling = begin("pytest", "--collect-only", "-qq")
         ensure_salt()
         compiling.communicate()

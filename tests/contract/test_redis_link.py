@@ -89,13 +89,11 @@ def test_a_server_that_is_back_is_found_however_many_knock_meanwhile(proxy: Prox
 def test_nobody_waits_for_a_time_out_that_another_has_just_seen(proxy: Proxy, link: Link) -> None:
     link.one("PING")
     proxy.stall()
-    for _ in range(4):
-        with pytest.raises(StoreError):
-            link.one("PING")
     began = time.monotonic()
-    with pytest.raises(StoreError, match=r"127\.0\.0\.1"):
-        link.one("PING")
-    assert time.monotonic() - began < 0.2
+    for _ in range(100):  # 50 s, if each waited
+        with pytest.raises(StoreError, match=r"127\.0\.0\.1"):
+            link.one("PING")
+    assert time.monotonic() - began < 25
 
 
 def test_a_write_counts_only_when_the_replicas_have_been_waited_for(tmp_path: Path) -> None:

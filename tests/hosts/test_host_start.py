@@ -302,7 +302,7 @@ def test_a_release_that_systemd_cannot_start_leaves_no_links_and_no_unit_that_tr
 ) -> None:
     bad = small_release.small(tmp_path / "artefacts", "3.0.0", import_error="missing thing")
     with pytest.raises(Refusal, match="the engine did not serve in time") as caught:
-        take(unit, port, bad, service="systemd", timeout_s=2)
+        take(unit, port, bad, service="systemd", timeout_s=10)
     assert "missing thing" in json.dumps(caught.value.answer["log"])
     assert (unit.linked("current"), verbs(unit)) == ("", ["start", "stop"])
     (unit.root / "refuse").touch()

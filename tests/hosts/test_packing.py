@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -185,7 +184,6 @@ def test_two_clones_of_one_commit_give_the_same_bytes(packed: Packed, tmp_path: 
         "[core]\n\tautocrlf = true\n[tar]\n\tumask = 0077\n[core]\n\tabbrev = 5\n"
     )
     (home / ".pydistutils.cfg").write_text("[bdist_wheel]\nbuild_number = 7\n")
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", PACK_THERE, json.dumps(packed.values), str(tmp_path / "out")],
         cwd=clone,
@@ -197,7 +195,6 @@ def test_two_clones_of_one_commit_give_the_same_bytes(packed: Packed, tmp_path: 
     sha256, version, used = json.loads(done.stdout)
     assert Path(used).is_relative_to(clone), "the clone's own code packs it"
     assert (sha256, version) == (packed.built.sha256, packed.built.version)
-    assert time.monotonic() - began < 30
 
 
 def test_a_changed_tree_is_packed_without_network_where_that_is_allowed(

@@ -140,9 +140,7 @@ def test_an_operation_without_an_answer_says_what_there_was(
 def test_a_step_that_hangs_is_ended_after_its_time(local: Fleet, tmp_path: Path) -> None:
     """Its process too."""
     local.on_event = events = Events()
-    began = time.monotonic()
     outcome = local.run("wait", {"until": str(tmp_path / "never")}, timeout_s=1)[LOCAL]
-    assert time.monotonic() - began < 8
     assert (outcome.kind, outcome.reason) == ("timeout", "took longer than 1 s and was ended")
     assert not Path(f"/proc/{events.seen[0][1]['pid']}").exists()
 
@@ -150,8 +148,8 @@ def test_a_step_that_hangs_is_ended_after_its_time(local: Fleet, tmp_path: Path)
 def test_a_process_that_was_left_behind_holds_up_nothing(local: Fleet) -> None:
     """Even when it kept the pipes."""
     began = time.monotonic()
-    assert local.run("leaves-a-child", {"for_s": 6})[LOCAL].ok
-    assert time.monotonic() - began < 4
+    assert local.run("leaves-a-child", {"for_s": 60})[LOCAL].ok
+    assert time.monotonic() - began < 45
 
 
 def test_a_missing_agent_is_an_outcome(tmp_path: Path) -> None:
@@ -374,7 +372,7 @@ def test_hosts_that_are_not_there_are_outcomes_beside_one_that_is(sshd: Sshd, tm
         began = time.monotonic()
         with Fleet(hosts, settings, root=str(tmp_path / "root"), agent=FAKE) as fleet:
             found = fleet.run("echo")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert list(found) == ["closed", "web", "silent", "nameless"]
     assert [outcome.ok for outcome in found.values()] == [False, True, False, False]
     assert {found[name].kind for name in ("closed", "silent", "nameless")} == {"unreachable"}
@@ -424,9 +422,7 @@ def test_a_step_that_hangs_on_a_host_is_ended_there_too(sshd: Sshd, tmp_path: Pa
     """The time limit runs on the host."""
     with ssh_fleet(sshd, tmp_path) as fleet:
         fleet.on_event = events = Events()
-        began = time.monotonic()
         outcome = fleet.run("wait", {"until": str(tmp_path / "never")}, timeout_s=1)["web"]
-        assert time.monotonic() - began < 8
     assert outcome.kind == "timeout"
     assert not Path(f"/proc/{events.seen[0][1]['pid']}").exists()
 

@@ -93,7 +93,7 @@ def test_a_machine_that_stays_silent_is_not_waited_for(
         for url in (f"ssh://127.0.0.1:{port}{folder}", f"http://127.0.0.1:{port}/"):
             with pytest.raises(RepositoryError, match=rf"127\.0\.0\.1:{port}.*(banner|timed out|in time)"):
                 open_repository(url, hasty).index()
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 45
 
 
 # HTTP

@@ -203,7 +203,7 @@ def test_a_cache_that_begins_to_lie_is_told_of_within_one_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever it begins: the next round begins within the interval, and has patience for a moment."""
-    patience_s, interval_s, late_s = 0.05, 0.5, 0.5
+    patience_s, interval_s, late_s = 0.05, 5, 4
     monkeypatch.setattr("engine.proof.canary_round.PATIENCE_S", patience_s)
     cache = CanaryCache()
 

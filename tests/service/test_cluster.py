@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -168,14 +167,13 @@ def test_what_a_killed_engine_had_is_done_by_another(
 
 def test_a_drained_engine_hands_over_at_once(engines: Engines, edge: FakeNode) -> None:
     """And what was acked there is not sent again, not of a task that has just come either."""
+    engines.store["takeover_s"] = 600
     one, other = engines.start("one", drain_timeout_s=0.5), engines.start("other")
     gate = Gate(edge, through=lambda url: url.endswith("acked"))
     task_id = one.submit([f"{URL}acked", URL])
     wait_until(lambda: one.task(task_id)["counter"] == 1, what="the first ack")
     assert one.stop() == 0
-    stopped_at = time.monotonic()
     wait_until(lambda: other.get("/v1/engine/stats")["tasks_in_cache"] == 1, what="the takeover")
-    assert time.monotonic() - stopped_at < 1
     gate.open()
     assert other.wait_for(task_id)["state"] == "done"
     assert edge.urls.count(f"{URL}acked") == 1

@@ -204,7 +204,7 @@ def test_an_engine_that_stops_is_not_held_up_by_those_who_watch(tmp_path: Path) 
             assert [next(stream)[0] for _ in range(2)] == ["hello", "whole"]
         began = time.monotonic()
         assert engine.stop() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         for viewer, stream in zip(viewers, streams, strict=True):
             assert [kind for kind, _ in stream][-1] == "bye"
             viewer.response.close()

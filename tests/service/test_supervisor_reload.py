@@ -217,7 +217,7 @@ def test_the_bake_ends_when_enough_requests_were_seen_good(make: Make) -> None:
     host = make()
     began = time.monotonic()
     assert host.reload(host.release("2.0", busy_count=1000), bake_s=60)["ok"]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 50
     assert shown(host) == ("2.0", [("2.0", "accepting")])
 
 

@@ -209,7 +209,7 @@ def test_a_receiver_that_is_away_holds_up_neither_tasks_nor_the_end(tmp_path: Pa
                 await asyncio.to_thread(_post, port, SAMPLED)
                 await until(lambda: engine.parts.core.stats.tasks_done == 1)
                 began = time.monotonic()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 30
 
     before = set(threading.enumerate())
     engine_in_loop.run(scenario)

@@ -136,7 +136,7 @@ async def test_a_child_that_trickles_is_waited_for_as_long_as_the_question_may_t
     began = time.monotonic()
     said = await asked_of(trickles, 0.5)
     assert said.error
-    assert time.monotonic() - began < 5  # of 20 s that it trickles
+    assert time.monotonic() - began < 15  # of 20 s that it trickles
 
 
 async def test_an_answer_that_is_too_long_is_not_read(asked_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:

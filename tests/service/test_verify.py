@@ -117,16 +117,17 @@ async def test_an_edge_below_a_stale_parent_is_purged_again_after_it(origin: Ori
 
 
 async def test_without_an_origin_time_decides_and_the_document_says_so(
-    origin: Origin, edge: Cachelet, tmp_path: Path
+    origin: Origin, edge: Cachelet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with proof_of(tmp_path, [table_of("edge-1", edge)]) as rig:
         task = await rig.purged(verify=True)
         assert task["verify"]["rules"] == {"time": 1}
         edge.fields = ["Cache-Status: edge; fwd=uri-miss; stored"]
         assert (await rig.purged(verify=True))["verify"]["rules"] == {"time": 1}, "and seen to say so"
+        monkeypatch.setattr("engine.proof.looks._BY_AGE_S", 60)
         began = time.monotonic()
         assert (await rig.purged(verify=True))["verify"]["rules"] == {"time": 1}
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 30, "nothing is waited for"
 
 
 async def test_a_clock_that_is_minutes_wrong_is_no_false_alarm(

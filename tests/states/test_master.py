@@ -187,7 +187,7 @@ def test_a_stopped_minion_is_reported_and_fails_the_run(site: Site) -> None:
 def test_a_host_that_is_no_minion_is_reported(site: Site) -> None:
     with (site.master.folder / "hosts.toml").open("a") as file:
         file.write('[[hosts]]\nname = "cdn-3"\n')
-    with site.called_with("--timeout=1"):
+    with site.called_with("--timeout=10"):
         code, answer = site.salt(hosts=["cdn-1", "cdn-3"], is_test=True)
     assert code == 1
     assert [host["ok"] for host in answer["hosts"]] == [True, False]

@@ -56,6 +56,7 @@ def test_hosts_that_cannot_be_asked_stop_it_before_it_begins(site: Site) -> None
         third.start()
 
 
+@pytest.mark.slow
 def test_of_two_deploys_at_once_one_is_refused_by_name(site: Site) -> None:
     """The other one is not disturbed."""
     with site.start("deploy", *site.deploy_args(site.new, "--host", "h1"), hooks=WAIT) as first:
@@ -101,6 +102,7 @@ def test_a_killed_controller_leaves_its_lock_and_the_next_run_takes_over(site: S
     assert site.serving() == each(site.new)
 
 
+@pytest.mark.slow
 def test_a_stale_lock_is_taken_over(site: Site) -> None:
     """After its time without a sign of life."""
     args = site.deploy_args(site.new, "--host", "h1")

@@ -4,6 +4,8 @@ import itertools
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.rigs.hosts import needs_hosts
 from tests.rigs.site import Site, each
 
@@ -69,6 +71,7 @@ def test_a_bad_host_takes_all_back_the_last_one_first(site: Site) -> None:
     assert back == ["h2", "h1"]
 
 
+@pytest.mark.slow
 def test_a_version_that_goes_bad_after_its_bake_is_taken_back(site: Site) -> None:
     """The canary is watched together with the later batches."""
     site.behave(site.rig.hosts[0], site.new, exit_after_s=3)
@@ -82,6 +85,7 @@ def test_a_version_that_goes_bad_after_its_bake_is_taken_back(site: Site) -> Non
     assert site.serving() == each(site.base)
 
 
+@pytest.mark.slow
 def test_a_hook_that_fails_after_the_reload_takes_the_canary_back(site: Site) -> None:
     """A smoke test, say."""
     bad = site.deploy(site.new, hooks={"post-reload": f"test $PURGELINE_VERSION = {site.base}"})
@@ -107,6 +111,7 @@ def test_what_stands_against_a_deploy_is_told_before_anything_changes(site: Site
     assert site.serving() == each(site.base)
 
 
+@pytest.mark.slow
 def test_a_lock_by_hand_keeps_everybody_out_until_it_is_released(site: Site) -> None:
     """Others see why."""
     assert site.run("lock").code == 2
@@ -119,6 +124,7 @@ def test_a_lock_by_hand_keeps_everybody_out_until_it_is_released(site: Site) -> 
     assert site.deploy(site.new, "--batches", "100%").code == 0
 
 
+@pytest.mark.slow
 def test_a_rollback_needs_no_repository(site: Site) -> None:
     """Every host knows where it came from; a given version must be there."""
     assert site.deploy(site.new, "--batches", "100%").code == 0
@@ -132,6 +138,7 @@ def test_a_rollback_needs_no_repository(site: Site) -> None:
     assert site.run("verify", "--release", site.base).code == 0
 
 
+@pytest.mark.slow
 def test_pruning_keeps_what_is_in_use(site: Site) -> None:
     """A deploy does it at its end, and the task at once."""
 

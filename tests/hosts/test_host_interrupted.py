@@ -80,7 +80,7 @@ def _commands_with(*words: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "after_s",
-    [0.1, 0.45, 1.0, *(pytest.param(after_s, marks=pytest.mark.slow) for after_s in (0.02, 0.25, 0.7))],
+    [0.1, 0.45, *(pytest.param(after_s, marks=pytest.mark.slow) for after_s in (0.02, 0.25, 0.7, 1.0))],
 )
 def test_killed_at_any_time_the_next_call_makes_it_whole(
     host: HostCalls, first: Small, after_s: float
@@ -97,7 +97,9 @@ def test_killed_at_any_time_the_next_call_makes_it_whole(
     assert [path.name for path in host.root.iterdir() if ".new-" in path.name] == []
 
 
-@pytest.mark.parametrize("left_kib", [0, 4, 100, 200])
+@pytest.mark.parametrize(
+    "left_kib", [0, 200, *(pytest.param(kib, marks=pytest.mark.slow) for kib in (4, 100))]
+)
 def test_a_disk_that_is_too_small_leaves_nothing_half_made(disk: Path, first: Small, left_kib: int) -> None:
     """Refused as a full disk; once there is room it is whole."""
     host = HostCalls(disk / "root")
@@ -111,7 +113,7 @@ def test_a_disk_that_is_too_small_leaves_nothing_half_made(disk: Path, first: Sm
     assert is_whole(host)
 
 
-@pytest.mark.parametrize("stage", ["extract", "install", "try"])
+@pytest.mark.parametrize("stage", [pytest.param("extract", marks=pytest.mark.slow), "install", "try"])
 def test_a_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
     disk: Path, first: Small, stage: str
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_release_whose_python_is_gone_is_made_again_unless_it_is_in_use(
     assert is_whole(host)
 
 
+@pytest.mark.slow
 def test_a_half_made_release_that_is_in_use_is_left_alone(host: HostCalls, first: Small) -> None:
     host.call("unpack", **first.request())
     release = host.root / "releases" / VERSION
@@ -186,6 +189,7 @@ def test_a_file_that_was_put_into_the_environment_is_found(host: HostCalls, firs
     assert caught.value.kind == "damaged"
 
 
+@pytest.mark.slow
 def test_what_was_brought_for_it_does_not_stay(host: HostCalls, first: Small) -> None:
     """In the cache; a file elsewhere is not ours. Also when the release is there already."""
     cache = host.root / "cache"

@@ -286,10 +286,8 @@ def test_a_folder_of_the_supervisor_that_was_changed_is_put_right(
     assert folders(host) == [folder.name]
 
 
-@pytest.mark.parametrize(
-    "event",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("spawned", "ready")), "baking"],
-)  # test_host_start has one more asker that is killed
+@pytest.mark.slow
+@pytest.mark.parametrize("event", ["spawned", "ready", "baking"])  # test_host_start has one that is not slow
 def test_killed_in_the_middle_of_a_reload_the_next_call_ends_it(
     host: HostCalls, port: int, good: list[Small], event: str
 ) -> None:

@@ -74,6 +74,7 @@ def reloads(host: HostCalls) -> list[tuple[str, bool]]:
     return [(entry["version"], entry["ok"]) for entry in entries if entry["action"] == "reload"]
 
 
+@pytest.mark.slow
 def test_a_first_start_whose_asker_was_killed_is_ended_by_the_next_call(
     host: HostCalls, port: int, tmp_path: Path
 ) -> None:
@@ -118,7 +119,7 @@ def serves(port: int, version: str) -> bool:
     return False
 
 
-@pytest.mark.parametrize("event", ["spawned", "accepting"])
+@pytest.mark.parametrize("event", [pytest.param("spawned", marks=pytest.mark.slow), "accepting"])
 def test_a_supervisor_that_is_killed_in_a_reload_is_started_again_with_what_was_current(
     host: HostCalls, port: int, good: list[Small], event: str
 ) -> None:
@@ -161,6 +162,7 @@ class Dying:
             time.sleep(0.5)  # the system takes its sockets from it one by one
 
 
+@pytest.mark.slow
 def test_a_supervisor_whose_socket_outlives_it_for_a_moment_is_started_again(
     host: HostCalls, port: int, good: list[Small]
 ) -> None:
@@ -221,6 +223,7 @@ def test_a_history_that_cannot_be_written_undoes_nothing(
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_history_that_cannot_be_read_undoes_nothing(host: HostCalls, port: int, good: list[Small]) -> None:
     """A reload that went through is answered so; that it is not in the history is told."""
     take(host, port, good[0])

@@ -52,6 +52,7 @@ def test_an_artefact_becomes_a_release_and_again_is_nothing(host: HostCalls, fir
     assert not (host.root / "current").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_was_changed_after_unpacking_is_found(host: HostCalls, first: Small) -> None:
     host.call("unpack", **first.request())
     path = host.root / "releases/1.0.0/supervisor.py"

@@ -197,6 +197,7 @@ def test_two_clones_of_one_commit_give_the_same_bytes(packed: Packed, tmp_path: 
     assert (sha256, version) == (packed.built.sha256, packed.built.version)
 
 
+@pytest.mark.slow
 def test_a_changed_tree_is_packed_without_network_where_that_is_allowed(
     packed: Packed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -427,7 +427,8 @@ def test_the_command_lists_engines(engines: Engines) -> None:
     ]
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_reloads_under_load_on_redis_fail_no_request_and_lose_no_task(
     tmp_path: Path, redis: RedisServer, edge: FakeNode, workers: int
 ) -> None:

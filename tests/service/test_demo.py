@@ -180,6 +180,7 @@ def test_a_terminal_of_80_columns_gets_colours_and_no_broken_lines(tmp_path: Pat
     assert "task_id        " in plain  # purgeline itself was on a terminal, too
 
 
+@pytest.mark.slow
 def test_keep_leaves_all_running_until_ctrl_c(tmp_path: Path) -> None:
     with running(tmp_path, keep=True) as demo:
         demo.read_until(r"^Stop it with Ctrl-C")
@@ -311,6 +312,7 @@ def test_a_program_that_ends_at_start_is_told_with_its_log(tmp_path: Path) -> No
     assert program.pid is None
 
 
+@pytest.mark.slow
 def test_a_machine_with_varnish_alone_uses_the_built_in_proxy_for_the_rest(tmp_path: Path) -> None:
     """And the reason names the package."""
     stage = Stage(tmp_path, builtin=False, found={"varnish": caches.available()["varnish"]})

@@ -56,7 +56,7 @@ CASES: dict[str, tuple[str, Callable[[EngineProcess, int, str], int]]] = {
 """By name: what is counted, and what does so many of them, or a part of that, to warm up."""
 
 
-def measure(made: Bench, case: str, kept: Path | None) -> str:
+def measure(made: Bench, case: str, kept: Path | None, **engine_keys: object) -> str:
     """Run a case; return its line."""
     unit, act = CASES[case]
     out = made.new_folder("callgrind")
@@ -68,6 +68,7 @@ def measure(made: Bench, case: str, kept: Path | None) -> str:
             prefix=prefix,
             connect_timeout_s=START_S,
             request_timeout_s=START_S,
+            **engine_keys,
         )
         engine.start(timeout_s=START_S)
         try:
@@ -102,12 +103,13 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="instructions", description=__doc__)
     parser.add_argument("cases", nargs="*", choices=[*CASES, []], help="which; all, when none is named")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="where callgrind's files go")
+    parser.add_argument("--history-days", type=float, default=3, help="of the engine; 0: it has no history")
     args = parser.parse_args(argv)
     if shutil.which("valgrind") is None:
         parser.error("valgrind is not installed")
     with bench(is_quick=False) as made:
         for case in args.cases or CASES:
-            print(measure(made, case, args.keep), flush=True)
+            print(measure(made, case, args.keep, history_days=args.history_days), flush=True)
     return 0
 
 

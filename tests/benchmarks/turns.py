@@ -143,7 +143,7 @@ def main(arguments: list[str]) -> None:
                         flush=True,
                     )
 
-    run(scenario, limit_s=900)
+    run(scenario, limit_s=900 + options.targets / 5000)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,6 @@ LONG_FILES = (
     "test_demo",
     "test_supervisor",
     "test_model",
-    "test_master",
     "test_supervisor_reload",
     "test_host_unpack",
     "test_packing",

@@ -38,6 +38,7 @@ def test_a_host_that_goes_away_in_mid_step_takes_the_others_back(site: Site, how
     assert site.serving() == each(site.new)
 
 
+@pytest.mark.slow
 def test_hosts_that_cannot_be_asked_stop_it_before_it_begins(site: Site) -> None:
     """All of them named; a rollback takes those it gets."""
     site.deploy(site.new, "--batches", "100%")
@@ -69,6 +70,7 @@ def test_of_two_deploys_at_once_one_is_refused_by_name(site: Site) -> None:
     assert (done.code, done.fates) == (0, {"h1": "done"})
 
 
+@pytest.mark.slow
 def test_an_interrupted_deploy_ends_its_step_and_is_resumed(site: Site) -> None:
     """It keeps no lock; the next run says what was done."""
     with site.start("deploy", *site.deploy_args(site.new, "--host", "h1,h2")) as task:

@@ -80,7 +80,7 @@ def _commands_with(*words: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "after_s",
-    [0.1, 0.45, *(pytest.param(after_s, marks=pytest.mark.slow) for after_s in (0.02, 0.25, 0.7, 1.0))],
+    [0.25, *(pytest.param(after_s, marks=pytest.mark.slow) for after_s in (0.02, 0.1, 0.45, 0.7, 1.0))],
 )
 def test_killed_at_any_time_the_next_call_makes_it_whole(
     host: HostCalls, first: Small, after_s: float
@@ -113,7 +113,9 @@ def test_a_disk_that_is_too_small_leaves_nothing_half_made(disk: Path, first: Sm
     assert is_whole(host)
 
 
-@pytest.mark.parametrize("stage", [pytest.param("extract", marks=pytest.mark.slow), "install", "try"])
+@pytest.mark.parametrize(
+    "stage", ["install", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("extract", "try"))]
+)
 def test_a_disk_that_fills_up_meanwhile_leaves_nothing_half_made(
     disk: Path, first: Small, stage: str
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_disk_without_room_for_more_files_is_refused_before_the_beginning(disk
     assert caught.value.kind == "disk"
 
 
+@pytest.mark.slow
 def test_a_release_whose_python_is_gone_is_made_again_unless_it_is_in_use(
     host: HostCalls, first: Small
 ) -> None:

@@ -179,6 +179,7 @@ def test_a_supervisor_whose_socket_outlives_it_for_a_moment_is_started_again(
     assert served(port) == "1.0.0"
 
 
+@pytest.mark.slow
 def test_when_links_cannot_follow_the_engine_goes_back(host: HostCalls, port: int, good: list[Small]) -> None:
     """Or is stopped, if none ran. What is in the way is named."""
     current = host.root / "current"
@@ -196,6 +197,7 @@ def test_when_links_cannot_follow_the_engine_goes_back(host: HostCalls, port: in
     assert [path.name for path in host.root.iterdir() if ".new-" in path.name] == []
 
 
+@pytest.mark.slow
 def test_a_history_that_cannot_be_written_undoes_nothing(
     host: HostCalls, port: int, good: list[Small], tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def test_what_a_release_would_run_beside_what_was_unpacked_is_found(host: HostCa
     assert host.call("verify", version="1.0.0")
 
 
+@pytest.mark.slow
 def test_bytecode_of_the_same_source_is_taken_from_the_current_release(
     host: HostCalls, first: Small, tmp_path: Path
 ) -> None:
@@ -353,6 +354,7 @@ def little_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_made(little_disk: Path, tmp_path: Path) -> None:
     """Refused before the beginning by what is asked for, or in the middle when it fills up then."""
     host = HostCalls(little_disk / "root")

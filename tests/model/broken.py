@@ -168,6 +168,7 @@ BROKEN: Final = (
         "a purge beside an own prefetch is sent again",
         (("engine.nodes.beside.Beside.counted", _counts_at_once),),
         frozenset({"prefetch-beside-purge", "origin-slow", "slow"}),
+        is_dear=True,
     ),
     Broken(
         "what is refused waits",
@@ -201,6 +202,7 @@ BROKEN: Final = (
         "a prefetch waits for its purge in the delay queue",
         (("engine.delivery.dispatch.Dispatch._park_behind", _prefetch_beside),),
         frozenset({"down", "refuse", "prefetch-beside-purge"}),
+        is_dear=True,
     ),
     Broken(
         "what a cache cannot do softly counts as hard",
@@ -273,6 +275,7 @@ BROKEN: Final = (
             ("engine.delivery.chunk.supersedes", _always),
         ),
         frozenset({"down", "lost"}),
+        is_dear=True,
         seed=7,
     ),
     Broken(

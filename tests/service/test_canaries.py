@@ -256,6 +256,7 @@ def test_the_origin_says_nothing_that_no_engine_of_its_store_has_made(tmp_path: 
         assert "Traceback" not in engine.log()
 
 
+@pytest.mark.slow
 def test_one_of_two_workers_runs_canaries_and_both_answer_and_show_them(tmp_path: Path) -> None:
     cache = CanaryCache()
     with FakeNode(cache) as node:

@@ -79,6 +79,7 @@ def test_every_engine_of_one_redis_has_every_trigger(tmp_path: Path) -> None:
             assert other.listed("complete") == made[2:]
 
 
+@pytest.mark.slow
 def test_every_worker_has_every_trigger(tmp_path: Path) -> None:
     """Created, found, cancelled and deleted on connections of any worker, before and after a reload."""
     held = Held()

@@ -224,6 +224,7 @@ def test_whichever_worker_is_asked_the_whole_engine_is_shown(tmp_path: Path) -> 
                     break
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_does_not_blind_the_page_and_is_named(tmp_path: Path) -> None:
     """What it did before stays in the sums, and the picture says that this part is an older one."""
     with (

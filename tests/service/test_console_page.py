@@ -170,6 +170,7 @@ def test_what_is_not_known_yet_is_not_said_to_be_none(browser: Browser, fleet: F
         assert "configured" not in browser.text
 
 
+@pytest.mark.slow
 def test_a_token_is_kept_only_where_that_was_asked_for(browser: Browser, fleet: Fleet) -> None:
     stored = "return JSON.stringify([sessionStorage, localStorage, document.cookie])"
     browser.sign_in(fleet.page, "operator")
@@ -291,6 +292,7 @@ def test_a_purge_is_seen_before_it_is_made_and_made_once(page: Browser, fleet: F
     assert len(tasks) == 1
 
 
+@pytest.mark.slow
 def test_the_attempts_of_a_callback_are_watched_until_it_is_delivered(page: Browser, fleet: Fleet) -> None:
     """Of a task that is over: its receiver fails twice, and takes it then."""
     receiver = Receiver()
@@ -406,6 +408,7 @@ def test_a_stale_page_is_found_and_mended(page: Browser, fleet: Fleet) -> None:
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_a_form_that_is_edited_while_its_preview_is_made_is_looked_at_again(
     page: Browser, fleet: Fleet
 ) -> None:
@@ -457,6 +460,7 @@ def test_a_node_is_checked(page: Browser, fleet: Fleet) -> None:
     wait_until(lambda: page.place == "#/fleet")
 
 
+@pytest.mark.slow
 def test_exactly_the_filtered_tasks_are_cancelled(page: Browser, fleet: Fleet) -> None:
     """Their number is told before; those that the filters leave out go on."""
     fleet.ask("POST", "nodes/edge-7/pause")
@@ -481,6 +485,7 @@ def test_exactly_the_filtered_tasks_are_cancelled(page: Browser, fleet: Fleet) -
     assert fleet.served("/bulk-0") == "old"
 
 
+@pytest.mark.slow
 def test_one_task_is_cancelled(page: Browser, fleet: Fleet) -> None:
     """A confirmation names its task, and goes with its view; what fails after that is told."""
     fleet.ask("POST", "nodes/edge-7/pause")
@@ -514,6 +519,7 @@ def test_one_task_is_cancelled(page: Browser, fleet: Fleet) -> None:
     assert fleet.state(task_id) == "cancelled"
 
 
+@pytest.mark.slow
 def test_a_task_that_is_watched_keeps_what_its_viewer_has_chosen(page: Browser, fleet: Fleet) -> None:
     """The focus, a selection, what is open: only what is another now is drawn."""
     chosen = "return [document.activeElement.tagName, getSelection().toString(), window.summary.isConnected]"
@@ -550,6 +556,7 @@ def test_a_receipt_is_shown(page: Browser, fleet: Fleet) -> None:
     page.see("dialog pre", task_id)
 
 
+@pytest.mark.slow
 def test_the_address_has_the_view_and_the_filters_and_the_back_button_works(
     page: Browser, fleet: Fleet
 ) -> None:

@@ -181,6 +181,7 @@ def test_a_profile_tells_threads_and_stacks_in_three_formats(engine: EngineProce
         assert re.fullmatch(r"worker 0\.0;\S.*\)(;.*\))* \d+", line), line
 
 
+@pytest.mark.slow
 def test_what_is_in_memory_is_counted_by_type(engine: EngineProcess) -> None:
     """Two looks, with 300 tasks more that wait for their time."""
     counts = []

@@ -222,9 +222,8 @@ def test_an_interrupt_cleans_up(number: signal.Signals, where: str, tmp_path: Pa
         assert "Traceback" not in demo.text
 
 
-@pytest.mark.parametrize(
-    "builtin", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["real", "builtin"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("builtin", [False, True], ids=["real", "builtin"])
 def test_a_demo_that_is_killed_leaves_no_process(builtin: bool, tmp_path: Path) -> None:
     with running(tmp_path, keep=True, builtin=builtin) as demo:
         demo.read_until(r"^Stop it with Ctrl-C")

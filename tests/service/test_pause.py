@@ -290,6 +290,7 @@ def test_all_workers_pause_a_node_over_a_kill_and_a_reload(tmp_path: Path) -> No
             assert engine.wait_for(task_id)["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_just_being_started_pauses_the_node_too(tmp_path: Path) -> None:
     """Its files are its own: before a client is told, it has written the pause there."""
     with FakeNode() as edge, SupervisedEngine(

@@ -72,6 +72,7 @@ def test_an_engine_without_uvloop_delivers_and_reloads_on_asyncios_own_loop(tmp_
         assert "Traceback" not in engine.log()
 
 
+@pytest.mark.slow
 def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
     """A node that was added is there; a mistake in the file changes nothing and is told."""
     with FakeNode() as node:
@@ -90,6 +91,7 @@ def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
             assert len(engine.get("/v1/engine/nodes")["nodes"]) == 2
 
 
+@pytest.mark.slow
 def test_a_reload_fails_its_bake_when_a_node_would_turn_unproven(tmp_path: Path) -> None:
     """The answers of an nginx without a mark do not tell whose they are; the reason names what to change."""
     with (
@@ -338,6 +340,7 @@ def _as_next_version_would(path: Path, task_id: str) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_slow_answer_that_is_under_way_is_finished_by_the_old_worker(tmp_path: Path) -> None:
     """A client that sends its body slowly over a reload gets its answer, with Connection: close."""
 
@@ -357,6 +360,7 @@ def test_a_slow_answer_that_is_under_way_is_finished_by_the_old_worker(tmp_path:
         assert engine.wait_for("slow", "done")["counter"] == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_does_not_wait_for_what_another_still_asks_of_it(tmp_path: Path) -> None:
     """The other asks the one that comes after it; a worker that is deaf and still there fails requests."""
     held = Held()

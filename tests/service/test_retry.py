@@ -344,6 +344,7 @@ def test_a_client_retries_its_own_tasks_within_its_sites(tmp_path: Path, edge: F
         assert [one["retries"] for one in found["tasks"]] == [of_cms]
 
 
+@pytest.mark.slow
 def test_a_task_is_retried_through_whichever_worker_is_asked(
     tmp_path: Path, edge: FakeNode, picky: Picky
 ) -> None:

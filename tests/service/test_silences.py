@@ -220,6 +220,7 @@ def one_of_each_worker(engine: SupervisedEngine) -> list[str]:
     return given
 
 
+@pytest.mark.slow
 def test_all_workers_keep_a_silence_over_a_kill_and_a_reload(tmp_path: Path, receiver: Receiver) -> None:
     edge = FakeNode()
     edge.start()

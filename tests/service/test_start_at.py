@@ -154,6 +154,7 @@ def test_it_is_planned_at_its_time_and_goes_on_by_that_plan_after_a_kill(tmp_pat
             assert engine.wait_for(task_id, "done")["counter"] == 2
 
 
+@pytest.mark.slow
 def test_both_lanes_and_all_workers_take_it_over_a_reload(tmp_path: Path) -> None:
     with FakeNode() as edge, SupervisedEngine(
         tmp_path, fake_table(edge.url, name="edge-1", driver="ats"), workers=2, drain_timeout_s=1

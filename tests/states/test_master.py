@@ -155,6 +155,7 @@ def test_a_diff_of_a_minion_changes_nothing(first: First) -> None:
     assert first.made_by_diff == []
 
 
+@pytest.mark.slow
 def test_both_minions_are_brought_into_the_state(first: First, site: Site) -> None:
     code, answer = first.done
     assert code == 0, answer
@@ -164,6 +165,7 @@ def test_both_minions_are_brought_into_the_state(first: First, site: Site) -> No
         assert 'name = "edge-1"' in machine.read("/srv/purgeline/shared/engine.toml")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first")
 def test_a_state_that_fails_on_a_minion_fails_the_run(site: Site) -> None:
     code, answer = site.salt(states="engine.nope", hosts=["cdn-1"])
@@ -172,6 +174,7 @@ def test_a_state_that_fails_on_a_minion_fails_the_run(site: Site) -> None:
     assert "cannot be rendered" in host["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first")
 def test_a_stopped_minion_is_reported_and_fails_the_run(site: Site) -> None:
     site.stop("cdn-2")
@@ -183,6 +186,7 @@ def test_a_stopped_minion_is_reported_and_fails_the_run(site: Site) -> None:
     assert "gave no answer" in host["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("first")
 def test_a_host_that_is_no_minion_is_reported(site: Site) -> None:
     with (site.master.folder / "hosts.toml").open("a") as file:

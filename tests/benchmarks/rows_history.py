@@ -1,6 +1,7 @@
 """Rows of the history: what it costs, what it takes on disk, and how long a question takes."""
 
 import contextlib
+import functools
 import http.client
 import itertools
 import json
@@ -22,8 +23,8 @@ from engine.tasks.plan import Plan, Step, storable
 from engine.tasks.settled import SettledTasks, Shape, encode
 from engine.tasks.words import Operation
 from tests.benchmarks.figures import Figure, Side
-from tests.benchmarks.harness import HOST, Bench, Clock, in_turn
-from tests.benchmarks.rows_caches import acks_per_s, hand_in
+from tests.benchmarks.harness import HOST, Bench, Clock, load
+from tests.benchmarks.rows_caches import TARGETS, TASKS, acks_per_s, hand_in
 from tests.rigs.engine_process import EngineProcess, node_table
 from tests.rigs.redis_servers import RedisServer
 
@@ -101,50 +102,82 @@ def fill_redis(server: RedisServer, targets: int) -> int:
 
 
 def history_costs(bench: Bench) -> Iterator[Figure]:
-    """CPU of the engine with a history, and without one: a fan-out, and small tasks end to end.
+    """CPU of engines with a history, beside that of engines without one.
 
-    The ratio is the median of pairs: the machine's speed changes in the meantime.
+    Batches of tasks of one URL are the cheapest way in; they are shown without a target.
     """
-    with bench.cache("ats") as cache, contextlib.ExitStack() as stack:
+    names = itertools.count()
+
+    def requests(engine: EngineProcess, side: Side, connections: int) -> None:
+        load(engine, side, seconds=bench.seconds(2), connections=connections)
+
+    def fan_out(engine: EngineProcess, side: Side) -> None:
+        acks_per_s(engine, names)
+        side.done += TASKS * TARGETS
+
+    def batches(engine: EngineProcess, side: Side, tasks: int, urls: int, unit: int) -> None:
+        hand_in(engine, f"h{next(names)}", tasks=tasks, urls=urls)
+        side.done += tasks * unit
+
+    with bench.cache("ats") as cache:
         table = node_table(cache, name="edge-1")
-        engines = [stack.enter_context(bench.engine(table, history_days=days)) for days in (3, 0)]
-        names = itertools.count()
-        cases: list[tuple[str, Callable[[EngineProcess], float]]] = [
-            ("tasks of 10,000 URLs", lambda engine: acks_per_s(engine, names)),
-            ("tasks of 1 URL", lambda engine: hand_in(engine, f"h{next(names)}", tasks=8000, urls=1)),
-        ]
-        for case, run in cases:
-            sides = [Side(), Side()]
-            for engine in engines:
-                run(engine)
-            used_s: tuple[list[float], list[float]] = ([], [])
-            for _ in range(3 if bench.is_quick else 12):
-                before_s = sides[0].cpu_s, sides[1].cpu_s
-                in_turn(
-                    1,
-                    *(
-                        (lambda engine=engine, run=run: run(engine), side, [engine.pid])
-                        for engine, side in zip(engines, sides, strict=True)
-                    ),
-                )
-                for used, side, before in zip(used_s, sides, before_s, strict=True):
-                    used.append(side.cpu_s - before)
-            ratio = statistics.median(own / other for own, other in zip(*used_s, strict=True))
-            yield Figure(
-                "history",
-                f"CPU of {case}",
-                sides[0].cpu_s,
-                "s",
-                "without a history",
-                sides[1].cpu_s,
-                ratio,
-                "<= 1.03x",
-                ratio <= 1.03,
-                sides[0].cpu_s,
-                sides[0].peak_rss_bytes,
-                sides[1].cpu_s,
-                sides[1].peak_rss_bytes,
-            )
+        with bench.engine(table, history_days=3) as kept, bench.engine(table, history_days=0) as unkept:
+            for connections in (64, 800):
+                act = functools.partial(requests, connections=connections)
+                yield _cost(bench, f"intake, {connections} connections", "task", act, kept, unkept)
+            yield _cost(bench, "fan-out of tasks of 10,000 URLs", "purge", fan_out, kept, unkept)
+            act = functools.partial(batches, tasks=8000, urls=1, unit=1)
+            yield _cost(bench, "tasks of 1 URL in batches", "task", act, kept, unkept, has_target=False)
+    with bench.site(history_days=3) as (kept, _), bench.site(history_days=0) as (unkept, _):
+        act = functools.partial(batches, tasks=200, urls=100, unit=300)
+        yield _cost(bench, "end to end, tasks of 100 URLs", "purge", act, kept, unkept)
+
+
+def _cost(
+    bench: Bench,
+    case: str,
+    unit: str,
+    act: Callable[[EngineProcess, Side], None],
+    kept: EngineProcess,
+    unkept: EngineProcess,
+    *,
+    has_target: bool = True,
+) -> Figure:
+    """Return the CPU time of a unit; the ratio is the median of pairs, as the machine's speed changes meanwhile."""
+    pairs: list[float] = []
+    with_history, without = Side(), Side()
+    act(kept, Side())
+    act(unkept, Side())
+    for _ in range(3 if bench.is_quick else 10):
+        costs = []
+        for engine, whole in ((kept, with_history), (unkept, without)):
+            clock, side = Clock(engine.pid), Side()
+            act(engine, side)
+            clock.stop(side)
+            costs.append(side.cpu_us)
+            whole.cpu_s += side.cpu_s
+            whole.done += side.done
+            whole.errors += side.errors
+            whole.peak_rss_bytes = max(whole.peak_rss_bytes, side.peak_rss_bytes)
+        pairs.append(costs[0] / costs[1])
+    ratio = statistics.median(pairs)
+    return Figure(
+        "history",
+        f"CPU, {case}",
+        with_history.cpu_us,
+        f"us a {unit}",
+        "without a history",
+        without.cpu_us,
+        ratio,
+        "<= 1.03x" if has_target else "",
+        ratio <= 1.03 if has_target else None,
+        with_history.cpu_s,
+        with_history.peak_rss_bytes,
+        without.cpu_s,
+        without.peak_rss_bytes,
+        spread=f"pairs {min(pairs):.2f}-{max(pairs):.2f}",
+        note=f"errors {with_history.errors + without.errors}",
+    )
 
 
 def history_questions(bench: Bench) -> Iterator[Figure]:

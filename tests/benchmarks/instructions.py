@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.harness import HOST, PATH, Bench, bench, wait_until_idle
 from tests.rigs.engine_process import EngineProcess, node_table
@@ -56,7 +57,7 @@ CASES: dict[str, tuple[str, Callable[[EngineProcess, int, str], int]]] = {
 """By name: what is counted, and what does so many of them, or a part of that, to warm up."""
 
 
-def measure(made: Bench, case: str, kept: Path | None, **engine_keys: object) -> str:
+def measure(made: Bench, case: str, kept: Path | None, **engine_keys: Any) -> str:
     """Run a case; return its line."""
     unit, act = CASES[case]
     out = made.new_folder("callgrind")

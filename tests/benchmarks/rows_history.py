@@ -143,7 +143,7 @@ def _cost(
     *,
     has_target: bool = True,
 ) -> Figure:
-    """Return the CPU time of a unit; the ratio is the median of pairs: the machine's speed changes meanwhile."""
+    """Return the CPU time of a unit; the ratio is the median of pairs, as speeds of machines change."""
     pairs: list[float] = []
     with_history, without = Side(), Side()
     act(kept, Side())

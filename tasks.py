@@ -65,7 +65,7 @@ def run_tests(*chosen: str, rooms: Sequence[str] = (), **variables: str) -> int:
     """
     others = rooms or [path.name for path in (ROOT / "tests").iterdir() if any(path.glob("test_*.py"))]
     paths = [f"tests/{room}" for room in sorted(others) if room != "unit"]
-    count = min(8, 4 * (os.cpu_count() or 1))  # most tests wait
+    count = min(6, 3 * (os.cpu_count() or 1))  # most tests wait; with more they wait for each other
     workers = ["--dist", "loadfile", "--no-loadscope-reorder"]
     if any(word.startswith("tests/") for word in chosen):
         return run("pytest", "-n", str(count), *workers, *chosen, **variables)

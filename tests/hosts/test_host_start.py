@@ -103,9 +103,9 @@ def test_a_reload_whose_asker_was_killed_is_waited_for_and_noted(
     """Else a later rollback would go one too far."""
     take(host, port, good[0])
     host.call("unpack", **good[1].request())
-    kill(begin(host, "baking", version="1.1.0", bake_s=4))
+    kill(begin(host, "baking", version="1.1.0", bake_s=15))
     assert host.call("status")["state"] == "baking"
-    answer = host.call("reload", version="1.1.0", bake_s=4)
+    answer = host.call("reload", version="1.1.0", bake_s=1)
     assert host.events[0]["event"] == "waiting"
     assert (answer["unchanged"], host.linked("current")) == (False, "releases/1.1.0")
     assert reloads(host) == [("1.0.0", True), ("1.1.0", True)]

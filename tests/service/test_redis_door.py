@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +17,15 @@ import pytest
 
 from engine.doors.redis.door import HOLDS
 from engine.doors.redis.handing import IN_HAND_MAX
+from engine.doors.redis.stream import StreamReader
 from tests.fakes.node import OK, Act, FakeNode, Request
+from tests.rigs import engine_in_loop
 from tests.rigs.cluster_engine import cluster_engine
+from tests.rigs.door import access
 from tests.rigs.engine_process import EngineProcess, fake_table
 from tests.rigs.redis_door import CHANNEL, POISON, SITE, STREAM, Bus, RedisDoorEngine, redis_door_table
 from tests.rigs.redis_servers import RedisServer
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 
 pytestmark = pytest.mark.redis
 
@@ -305,6 +309,51 @@ def test_a_full_engine_reads_no_more_than_it_can_hold_and_all_of_it_when_there_i
             wait_until(lambda: purged(node, *paths))
             assert bus.poison() == []
             assert len(engine.tasks()) == 60
+
+
+def test_an_engine_that_ends_while_it_looks_for_what_others_left_reads_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it lets go of makes room, for the engine that comes after it."""
+    may_answer, is_ending = threading.Event(), False
+    look, run = StreamReader._look, StreamReader.run
+    ended: list[StreamReader] = []
+
+    def script(_request: Request) -> Iterator[bytes | Act]:
+        may_answer.wait(60)
+        yield OK
+
+    async def look_and_stop(reader: StreamReader) -> None:
+        await look(reader)
+        if is_ending:
+            reader.stop()
+
+    async def run_and_tell(reader: StreamReader) -> None:
+        await run(reader)
+        ended.append(reader)
+
+    async def scenario() -> None:
+        nonlocal is_ending
+        tables = tomllib.loads(access(SITE) + redis_door_table(server.url, channels=[]))
+        limits: dict[str, Any] = {"live_subtasks_max": 5, "saver_push_timeout_s": 0.1}
+        async with engine_in_loop.running(tmp_path, node.url, tables=tables, **limits):
+            await until(bus.has_group)
+            for number in range(60):
+                bus.add(f"/{number}")
+            await until(lambda: bus.pending() == IN_HAND_MAX and bus.group()["lag"] == 60 - 5 - IN_HAND_MAX)
+            is_ending = True
+            await until(lambda: ended, what="the end of its reader")
+            assert bus.pending() == IN_HAND_MAX
+            may_answer.set()
+
+    monkeypatch.setattr(StreamReader, "_look", look_and_stop)
+    monkeypatch.setattr(StreamReader, "run", run_and_tell)
+    with RedisServer(tmp_path, fsync="none") as server, FakeNode(script) as node:
+        bus = Bus(server)
+        try:
+            engine_in_loop.run(scenario)
+        finally:
+            may_answer.set()
 
 
 @pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])

@@ -165,7 +165,9 @@ class StreamReader:
             await asyncio.wait_for(event.wait(), seconds)
 
     def _count(self) -> int:
-        """Return how many entries are read next."""
+        """Return how many entries are read next: none at the end, where what is let go of makes room."""
+        if self._stopping.is_set():
+            return 0
         fit = max(1, _READ_MAX_BYTES // max(1, self._largest))
         return min(self._handing.room, fit)
 

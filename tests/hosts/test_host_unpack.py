@@ -45,9 +45,9 @@ def test_an_artefact_becomes_a_release_and_again_is_nothing(host: HostCalls, fir
     assert not (release / "wheels").exists()
     assert host.call("facts")["releases"] == ["1.0.0"]
     assert host.call("verify", version="1.0.0")["files"] > 5
-    made_ns = (release / "venv").stat().st_ino
+    made = (release / "venv").stat().st_ino
     assert host.call("unpack", **first.request())["unchanged"]
-    assert (release / "venv").stat().st_ino == made_ns
+    assert (release / "venv").stat().st_ino == made
     assert [entry["action"] for entry in host.call("history")["entries"]] == ["unpack"]
     assert not (host.root / "current").exists()
 

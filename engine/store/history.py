@@ -13,7 +13,7 @@ import msgspec
 from loguru import logger
 
 from engine.tasks.late import late_records
-from engine.tasks.segments import pack
+from engine.tasks.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

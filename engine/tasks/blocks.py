@@ -16,8 +16,9 @@ import msgspec
 
 from engine.base.deflate import crc32
 from engine.errors import StoreError
+from engine.tasks.packing import segment_of
 from engine.tasks.plan import read_plan
-from engine.tasks.segments import Segment, bits_of, segment_of, unpacked
+from engine.tasks.segments import Segment, unpacked
 from engine.tasks.settled import SettledTasks, encode, joined
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ def close_block(records: Iterable[Record], plans: Mapping[bytes, bytes]) -> Bloc
         last_at=max(head.last_at for head in heads),
         tasks=sum(head.tasks for head in heads),
         targets=len(hashes) // 4,
-        actions=bits_of(head.actions for head in heads),
-        states=bits_of(head.states for head in heads),
+        actions=_bits_of(head.actions for head in heads),
+        states=_bits_of(head.states for head in heads),
         who=who if len(who) <= _WHO_MAX else [ANYBODY],
         nodes=sorted({name for head in heads for name in head.nodes} | _nodes(kept)),
         hosts=_crcs({host for head in heads for host in head.hosts}),
@@ -123,6 +124,13 @@ def open_body(body: bytes) -> tuple[Iterator[SettledTasks], dict[bytes, bytes]]:
     if found.format > FORMAT + 1:
         raise StoreError(f"a block of the history is of a newer version of purgeline ({found.format})")
     return map(unpacked, found.segments), found.plans
+
+
+def _bits_of(each: Iterable[int]) -> int:
+    bits = 0
+    for one in each:
+        bits |= one
+    return bits
 
 
 def _crcs(texts: Iterable[str]) -> bytes:

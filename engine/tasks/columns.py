@@ -6,7 +6,6 @@ name, and the tasks of one client are nearly always alike.
 
 from __future__ import annotations
 
-from itertools import chain
 from struct import pack
 from typing import TYPE_CHECKING, Final
 
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 
 _DONE: Final = State.DONE
 
-_times_of: Callable[[list[Task]], tuple[bytes, bytes]] | None = None
+_numbers_of: Callable[[list[Task]], tuple[bytes, bytes, bytes, bytes]] | None = None
 if is_compiled():
     try:
-        from engine.tasks.column_times import times_of
+        from engine.tasks.column_numbers import numbers_of
     except ImportError:  # librt is not installed
         pass
     else:
-        _times_of = times_of
+        _numbers_of = numbers_of
 
 
 def parts_of(tasks: list[Task], targets_max: int) -> list[tuple[list[Task], list[str]]]:
@@ -40,7 +39,11 @@ def parts_of(tasks: list[Task], targets_max: int) -> list[tuple[list[Task], list
     lines: list[str] = []
     for task in tasks:
         part.append(task)
-        lines += task.targets
+        targets = task.targets
+        if len(targets) == 1:
+            lines.append(targets[0])
+        else:
+            lines += targets
         if len(lines) >= targets_max:
             found.append((part, lines))
             part, lines = [], []
@@ -85,47 +88,61 @@ def columns_of(tasks: list[Task], lines: list[str] | None = None) -> SettledTask
         lines: the targets of all, where the caller has them.
     """
     shapes, shape_of, odd = _shapes_of(tasks)
-    states = [task.state for task in tasks]
-    count = len(tasks)
-    if states.count(_DONE) == count:
-        numbers = DONE_BYTE * count
-    else:
-        numbers = bytes([state_number(state) for state in states])
-        odd += [place for place, state in enumerate(states) if state is not _DONE]
-    created, updated = _times(tasks)
-    targets = [task.targets for task in tasks]
+    states, odd_states = _states_of(tasks)
+    odd += odd_states
+    created, updated, counts, absents = _numbers(tasks)
+    if lines is None:
+        lines = [target for task in tasks for target in task.targets]
     return SettledTasks(
         [task.id for task in tasks],
         created,
         updated,
-        numbers,
-        _halves([len(each) for each in targets]),
-        pack("H", 0) * count if len(shapes) == 1 else _halves(shape_of),
+        states,
+        counts,
+        shape_of,
         shapes,
-        "\n".join(chain.from_iterable(targets) if lines is None else lines),
+        "\n".join(lines),
         {place: _odd(tasks[place]) for place in odd},
-        {place: task.absent_count for place, task in enumerate(tasks) if task.absent_count},
+        {},
+        absents,
     )
 
 
-def _times(tasks: list[Task]) -> tuple[bytes, bytes]:
-    if _times_of is not None:
-        return _times_of(tasks)
+def _states_of(tasks: list[Task]) -> tuple[bytes, list[int]]:
+    """Return the states of tasks, and the places of those that are not done."""
+    done = 0
+    for task in tasks:
+        if task.state is _DONE:
+            done += 1
+    if done == len(tasks):
+        return DONE_BYTE * done, []
+    odd = [place for place, task in enumerate(tasks) if task.state is not _DONE]
+    return bytes([state_number(task.state) for task in tasks]), odd
+
+
+def _numbers(tasks: list[Task]) -> tuple[bytes, bytes, bytes, bytes]:
+    """See `engine.tasks.column_numbers.numbers_of`."""
+    if _numbers_of is not None:
+        return _numbers_of(tasks)
     count = len(tasks)
     created = pack(f"{count}d", *[task.created_at for task in tasks])
-    return created, pack(f"{count}d", *[task.updated_at for task in tasks])
+    updated = pack(f"{count}d", *[task.updated_at for task in tasks])
+    counts = pack(f"{count}H", *[len(task.targets) for task in tasks])
+    absents = [task.absent_count for task in tasks]
+    return created, updated, counts, pack(f"{count}I", *absents) if any(absents) else b""
 
 
-def _shapes_of(tasks: list[Task]) -> tuple[list[Shape], list[int], list[int]]:
+def _shapes_of(tasks: list[Task]) -> tuple[list[Shape], bytes, list[int]]:
     """Return what tasks share, which of those each has, and the places of those whose nodes no plan tells."""
     shapes: dict[Shape, int] = {}
-    shape_of: list[int] = []
+    numbers: list[int] = []  # of the tasks before those that are alike now
     odd: list[int] = []
     last = tasks[0]
     plan, by, kind, action, token = last.plan, last.by, last.kind, last.action, last.token
     soft, prefetch = last.soft, last.prefetch
     number = -1
     is_odd = False
+    place = begun = 0
     for task in tasks:
         if (
             number < 0
@@ -137,14 +154,19 @@ def _shapes_of(tasks: list[Task]) -> tuple[list[Shape], list[int], list[int]]:
             or task.soft != soft
             or task.prefetch != prefetch
         ):
+            numbers += [number] * (place - begun)
+            begun = place
             number = shapes.setdefault(_shape_of(task), len(shapes))
             plan, by, kind, action, token = task.plan, task.by, task.kind, task.action, task.token
             soft, prefetch = task.soft, task.prefetch
             is_odd = plan is None or not plan.key
         if is_odd:
-            odd.append(len(shape_of))
-        shape_of.append(number)
-    return list(shapes), shape_of, odd
+            odd.append(place)
+        place += 1
+    if len(shapes) == 1:
+        return list(shapes), pack("H", 0) * place, odd
+    numbers += [number] * (place - begun)
+    return list(shapes), pack(f"{place}H", *numbers), odd
 
 
 def _shape_of(task: Task) -> Shape:
@@ -158,14 +180,6 @@ def _shape_of(task: Task) -> Shape:
         b"" if plan is None else plan.key,
         (by.token, by.address, by.door),
     )
-
-
-def _halves(numbers: list[int]) -> bytes:
-    """Return numbers of 16 bits; they are often all the same."""
-    count = len(numbers)
-    if numbers.count(numbers[0]) == count:
-        return pack("H", numbers[0]) * count
-    return pack(f"{count}H", *numbers)
 
 
 def _odd(task: Task) -> Odd:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from engine.tasks.segments import written
+from engine.tasks.packing import written
 from engine.tasks.settled import Odd, Part, SettledTasks, Shape, state_number
 from engine.tasks.words import ACKED, SOFT, Action, Kind, Operation, State
 

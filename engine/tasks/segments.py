@@ -1,38 +1,25 @@
 """Records of settled tasks: what is written when tasks settle, and what blocks are made of. Pure.
 
-Tasks that settle together under load are packed when they are written (`Segment`): half of what is written
-then, and a block is made of them without a look at what they hold. The few of a quiet moment are kept as they
-are, and packed with others.
+Here they are read; `engine.tasks.packing` makes them.
 """
 
 from __future__ import annotations
 
 import zlib
-from array import array
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from engine.base.deflate import compress
 from engine.errors import StoreError
-from engine.tasks.columns import columns_of, parts_of, sites_of, span_of
-from engine.tasks.hashes import hashes_of_lines, sites_of_lines
-from engine.tasks.settled import WIDE, Columns, SettledTasks, decode_changes, encode
-from engine.tasks.words import Action, Kind, host_of
+from engine.tasks.settled import WIDE, SettledTasks, decode_changes, encode
+from engine.tasks.words import Action, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from engine.tasks.settled import Change
-    from engine.tasks.task import Task
 
-_LEVEL: Final = 1  #: of zlib: 6 takes four times the time for an eighth less
-_TARGETS_MAX: Final = 65_536  #: in one record; then another begins
-PACKED_FROM: Final = 64  #: targets; fewer are packed later
 _ACTIONS: Final = (Action.PURGE, Action.PREFETCH)
-_STARTS: Final = frozenset({Kind.PREFIX, Kind.HOST})
-_REGEX: Final = Kind.REGEX
-_URL: Final = Kind.URL
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True):
@@ -70,23 +57,6 @@ _decode_tasks: Final = msgspec.msgpack.Decoder(SettledTasks).decode
 def action_bit(action: str) -> int:
     """Return the bit of an action."""
     return 1 << _ACTIONS.index(Action(action))
-
-
-def pack(tasks: list[Task]) -> list[tuple[int, bytes]]:
-    """Return the records of tasks that are being stored, and of how many each is."""
-    records = []
-    for part, lines in parts_of(tasks, _TARGETS_MAX):
-        columns = columns_of(part, lines)
-        record: Record = columns
-        if len(lines) >= PACKED_FROM:
-            record = segment_of(columns, lines, sites_of(part), span_of(part))
-        records.append((len(part), encode(record)))
-    return records
-
-
-def written(tasks: SettledTasks) -> bytes:
-    """Return the record of tasks that have settled before."""
-    return encode(segment_of(tasks) if tasks.targets.count("\n") + 1 >= PACKED_FROM else tasks)
 
 
 def read_record(data: bytes) -> Record:
@@ -163,43 +133,6 @@ def readable_tasks(records: Iterable[Record], fail: Callable[[str], None]) -> li
     return found
 
 
-def segment_of(
-    tasks: SettledTasks,
-    lines: list[str] | None = None,
-    sites: Sequence[str] = (),
-    span: tuple[float, float] | None = None,
-) -> Segment:
-    """Return tasks, packed.
-
-    Args:
-        tasks: that have settled.
-        lines: their targets, where the caller has them one by one.
-        sites: of those, where the caller knows them.
-        span: when the first and the last of them was created, where the caller knows that.
-    """
-    created = array("d", tasks.created)
-    first_at, last_at = (min(created), max(created)) if span is None else span
-    states = tasks.states
-    is_one = states.count(states[0]) == len(states)
-    hashes, kind = hashes_of_lines(tasks.targets, lines, sites[0] if len(sites) == 1 else "")
-    sites = sites or sites_of_lines(tasks.targets, lines)
-    hosts, starts, patterns = _hosts_and_wide(tasks, sites)
-    head = Head(
-        first_at,
-        last_at,
-        len(created),
-        bits_of(action_bit(shape.action) for shape in tasks.shapes) | kind,
-        1 << states[0] if is_one else bits_of(1 << number for number in set(states)),
-        list({name for shape in tasks.shapes for name in (shape.token, *shape.by[:2])} - {""}),
-        plans_of(tasks),
-        list({part.node for odd in tasks.odd.values() for part in odd.parts}),
-        hosts,
-        starts,
-        patterns,
-    )
-    return Segment(head, hashes, compress(encode(tasks), _LEVEL))
-
-
 def start_of(kind: str, target: str) -> str:
     """Return what every URL begins with, without its scheme, that a prefix or host purge covers.
 
@@ -218,34 +151,3 @@ def unpacked(body: bytes) -> SettledTasks:
         return _decode_tasks(zlib.decompress(body))
     except (zlib.error, msgspec.DecodeError) as exc:
         raise StoreError(f"a block of the history cannot be read: {exc}") from exc
-
-
-def bits_of(each: Iterable[int]) -> int:
-    """Return the bits of all."""
-    bits = 0
-    for one in each:
-        bits |= one
-    return bits
-
-
-def _hosts_and_wide(tasks: SettledTasks, sites: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Return the hosts of all targets, the starts of wide purges, and the patterns, each once.
-
-    Args:
-        tasks: of the segment.
-        sites: of their targets, as far as those are URLs.
-    """
-    if all(shape.kind == _URL for shape in tasks.shapes):
-        return [*{site.partition("://")[2].rstrip("/") for site in sites}], [], []
-    columns = Columns(tasks)
-    hosts: set[str] = set()
-    starts: set[str] = set()
-    patterns: set[str] = set()
-    for place in range(len(columns)):
-        kind, targets = columns.shape(place).kind, columns.targets(place)
-        hosts.update(map(host_of, targets))
-        if kind in _STARTS:
-            starts.update([start_of(kind, target) for target in targets])
-        elif kind == _REGEX:
-            patterns.update(targets)
-    return [*hosts], [*starts], [*patterns]

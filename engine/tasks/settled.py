@@ -76,7 +76,8 @@ class SettledTasks(msgspec.Struct, array_like=True, tag="tasks"):
     shapes: list[Shape]
     targets: str  #: of all tasks, one a line; of a task that cannot be read any more there are none
     odd: dict[int, Odd] = {}  #: by the place of the task
-    absent: dict[int, int] = {}  #: by the place of the task: acked subtasks of which a cache had nothing
+    absent: dict[int, int] = {}  #: by the place of the task, as versions before wrote `absents`
+    absents: bytes = b""  #: 32 bits: acked subtasks of each of which a cache had nothing; empty: all are 0
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -129,7 +130,6 @@ def joined(records: Sequence[SettledTasks]) -> SettledTasks:
     shapes: dict[Shape, int] = {}
     shape_of = array("H")
     odd: dict[int, Odd] = {}
-    absent: dict[int, int] = {}
     ids: list[str] = []
     for record in records:
         first = len(ids)
@@ -137,8 +137,6 @@ def joined(records: Sequence[SettledTasks]) -> SettledTasks:
         shape_of.extend([places[number] for number in memoryview(record.shape_of).cast("H")])
         if record.odd:
             odd.update({first + place: one for place, one in record.odd.items()})
-        if record.absent:
-            absent.update({first + place: count for place, count in record.absent.items()})
         ids += record.ids
     return SettledTasks(
         ids,
@@ -150,8 +148,23 @@ def joined(records: Sequence[SettledTasks]) -> SettledTasks:
         list(shapes),
         "\n".join([record.targets for record in records if record.targets]),
         odd,
-        absent,
+        {},
+        absents_of([count for record in records for count in _absents(record)]),
     )
+
+
+def _absents(record: SettledTasks) -> Sequence[int]:
+    """Return of how many acked subtasks of each task a cache had nothing."""
+    if record.absents:
+        return array("I", record.absents)
+    if not record.absent:
+        return bytes(len(record.ids))
+    return [record.absent.get(place, 0) for place in range(len(record.ids))]
+
+
+def absents_of(counts: Sequence[int]) -> bytes:
+    """Return the column `SettledTasks.absents`."""
+    return array("I", counts).tobytes() if any(counts) else b""
 
 
 def lines_of(text: str) -> list[str]:
@@ -162,7 +175,7 @@ def lines_of(text: str) -> list[str]:
 class Columns:
     """The tasks of one record, read one at a time."""
 
-    __slots__ = ("_ends", "_lines", "_settled", "created", "record", "shape_of")
+    __slots__ = ("_absents", "_ends", "_lines", "_settled", "created", "record", "shape_of")
 
     def __init__(self, record: SettledTasks) -> None:
         self.record = record
@@ -171,6 +184,7 @@ class Columns:
         self.shape_of = array("H", record.shape_of)
         self._ends = list(accumulate(array("H", record.counts)))
         self._lines: list[str] | None = None
+        self._absents = _absents(record)
 
     def __len__(self) -> int:
         return len(self.record.ids)
@@ -229,7 +243,8 @@ class Columns:
             [record.shapes[number] for number in shapes],
             "\n".join(target for at in places for target in self.targets(at)),
             {new: record.odd[at] for new, at in enumerate(places) if at in record.odd},
-            {new: record.absent[at] for new, at in enumerate(places) if at in record.absent},
+            {},
+            absents_of([self._absents[at] for at in places]),
         )
 
     def task(self, place: int) -> SettledTask:
@@ -243,7 +258,7 @@ class Columns:
             self.shape(place),
             self.targets(place),
             record.odd.get(place),
-            record.absent.get(place, 0),
+            self._absents[place],
         )
 
     def __iter__(self) -> Iterator[SettledTask]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from engine.base.form import is_compiled
 from tests.fakes.node import OK, Act, FakeNode, Request, answer
 from tests.rigs.cluster_engine import cluster_engine
 from tests.rigs.engine_process import EngineProcess, fake_table, layer_tables
@@ -120,7 +121,8 @@ def test_what_keeps_the_loop_busy_is_named(engine: EngineProcess) -> None:
         [worker] = json.loads(response.read())["workers"]
     assert worker["lag"]["max_ms"] > 5
     slow = [place for one in worker["slow"] for place in one["stack"]]
-    assert any("engine/intake/" in place for place in slow), worker
+    if not is_compiled():  # machine code has no frames: the stack ends where it was called
+        assert any("engine/intake/" in place for place in slow), worker
     assert worker["slow"][0]["longest_ms"] > 5
 
 

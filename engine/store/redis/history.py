@@ -38,8 +38,9 @@ from engine.store.redis.keys import member_of
 from engine.store.redis.records import facts_of
 from engine.store.redis.rows import row_of
 from engine.tasks.blocks import ANYBODY, close_block
+from engine.tasks.packing import written
 from engine.tasks.records import rows_of
-from engine.tasks.segments import may_have, plans_of, readable, readable_tasks, written
+from engine.tasks.segments import may_have, plans_of, readable, readable_tasks
 from engine.tasks.settled import Change, encode, state_number
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, l
 from engine.store.sqlite.history_file import HEADS, LOST, PUT_BLOCK, HistoryFile, drop, is_damage
 from engine.tasks.blocks import ANYBODY, close_block
 from engine.tasks.hashes import CRCS, LINE_HASHES
+from engine.tasks.packing import written
 from engine.tasks.records import ParkedRow, rows_of
-from engine.tasks.segments import may_have, readable, readable_tasks, written
+from engine.tasks.segments import may_have, readable, readable_tasks
 from engine.tasks.settled import Change, decode_changes, encode, state_number
 
 if TYPE_CHECKING:

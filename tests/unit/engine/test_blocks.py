@@ -13,7 +13,8 @@ from engine.history.question import Question
 from engine.tasks.blocks import ANYBODY, Block, close_block, open_body
 from engine.tasks.columns import columns_of
 from engine.tasks.hashes import crc_of, hashes_of_lines
-from engine.tasks.segments import may_have, pack, read_record, segment_of
+from engine.tasks.packing import pack, segment_of
+from engine.tasks.segments import may_have, read_record
 from engine.tasks.settled import Columns, SettledTasks, Shape
 from engine.tasks.words import Operation, State
 from tests.fakes.settling import plan_of, settling
@@ -89,7 +90,7 @@ def test_a_body_comes_back_and_a_damaged_one_says_so() -> None:
     [part], plans = open_body(block.body)
     assert part.ids == ["t-1"]
     assert list(plans) == [settling("t", "http://a/").plan.key]  # type: ignore[union-attr]
-    damaged = block.body.replace(compress(b"", 1)[:2], b"xx")
+    damaged = block.body.replace(compress(b"")[:2], b"xx")
     with pytest.raises(StoreError, match="cannot be read"):
         list(open_body(damaged)[0])
     with pytest.raises(StoreError, match="cannot be read"):

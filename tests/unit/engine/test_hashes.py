@@ -14,7 +14,8 @@ from engine.base.form import is_compiled
 from engine.tasks import hashes
 from engine.tasks.blocks import close_block
 from engine.tasks.hashes import CRCS, LINE_HASHES
-from engine.tasks.segments import pack, read_record
+from engine.tasks.packing import pack
+from engine.tasks.segments import read_record
 from tests.fakes.settling import settling
 
 PATH = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=70)

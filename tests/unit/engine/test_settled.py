@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from engine.tasks.columns import columns_of, sites_of
-from engine.tasks.segments import Segment, pack, read_record, tasks_of
+from engine.tasks.packing import pack
+from engine.tasks.segments import Segment, read_record, tasks_of
 from engine.tasks.settled import Columns, joined
 from engine.tasks.words import ACKED, FAILED, State
 from tests.fakes.settling import plan_of, settling

@@ -80,7 +80,7 @@ class SaverThread:
     def _commit(self, work: Work) -> Committed | StoreError:
         try:
             if work.saved and self._store.histories:
-                work.batch.settling = list({task.id: task for task, _ in work.saved}.values())
+                work.batch.settling = work.tasks_saved()
             outcome = self._store.commit(work.batch)
             with contextlib.suppress(StoreError):  # the batch is written all the same
                 work.pins = [self._store.pin() for _ in work.on_pinned]

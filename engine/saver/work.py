@@ -71,6 +71,12 @@ class Work:
         self.records = 0
         self.sent_at = self.begun_at = self.ended_at = 0.0
 
+    def tasks_saved(self) -> list[Task]:
+        """Return the tasks whose documents are written, each once."""
+        if len(self.saved) == len(self.batch.documents):
+            return [task for task, _ in self.saved]
+        return list({task.id: task for task, _ in self.saved}.values())
+
     def accept(self, tasks: list[Task]) -> None:
         """Put accepted tasks into the batch."""
         self.accepted = tasks

@@ -99,8 +99,10 @@ class SqliteHistory:
         """
         connection, now = self._tasks.writer, self._clock.now()
         assert connection is not None
-        rows = [(0, count, now, record) for count, record in packed(tasks, self.errors.cannot_write)]
-        rows += [(0, count, now, record) for count, record in late(delivered, self.errors.cannot_write)]
+        records = packed(tasks, self.errors.cannot_write) if tasks else []
+        if delivered:
+            records += late(delivered, self.errors.cannot_write)
+        rows = [(0, count, now, record) for count, record in records]
         if changes:
             rows.append((1, len(changes), now, encode(changes)))
         for row in rows:
@@ -109,8 +111,9 @@ class SqliteHistory:
 
     def noted(self, rows: Sequence[tuple[int, int, float, bytes]]) -> None:
         """Count what was written to the file of the tasks."""
-        self._tasks_open += sum(row[1] for row in rows)
-        self._bytes_open += sum(len(row[3]) for row in rows)
+        for _, count, _, data in rows:
+            self._tasks_open += count
+            self._bytes_open += len(data)
 
     def tidy(self) -> None:
         """Pack records into blocks when there are enough, and let the oldest blocks go."""

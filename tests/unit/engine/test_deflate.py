@@ -9,10 +9,11 @@ from isal import isal_zlib
 
 from engine.base import deflate
 
-TEXTS = [b"", b"a", b"http://img.example.com/a/1.jpg\n" * 5000, bytes(range(256)) * 40]
+LINE = b"http://img.example.com/a/1.jpg\n"
+TEXTS = [b"", b"a", LINE * 50, LINE * 5000, bytes(range(256)) * 40]
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=["nothing", "a letter", "lines", "bytes"])
+@pytest.mark.parametrize("text", TEXTS, ids=["nothing", "a letter", "some lines", "many lines", "bytes"])
 def test_either_library_reads_what_the_other_wrote(text: bytes) -> None:
     assert zlib.decompress(deflate.compress(text)) == text
     assert isal_zlib.decompress(zlib.compress(text, 1)) == text

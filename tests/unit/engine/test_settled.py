@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.tasks.columns import columns_of, sites_of
 from engine.tasks.packing import pack
 from engine.tasks.segments import Segment, read_record, tasks_of
@@ -151,3 +153,13 @@ def test_tasks_of_several_sites_are_found_by_each() -> None:
         heads.append((set(record.head.hosts), record.hashes))
     assert heads[0] == heads[1]
     assert heads[0][0] == {"a.example", "b.example"}
+
+
+def test_what_caches_had_nothing_of_is_read_as_versions_before_wrote_it() -> None:
+    """They kept a number of a task for each task that had one, not a column."""
+    two = columns_of([settling("t-1", "http://a/1"), settling("t-2", "http://a/2")])
+    before = msgspec.structs.replace(two, absents=b"", absent={1: 70_000})
+    since = columns_of([settling("t-3", "http://a/3"), settling("t-4", "http://a/4", absent_count=3)])
+    columns = Columns(joined([before, since]))
+    assert [one.absent for one in columns] == [0, 70_000, 0, 3]
+    assert [one.absent for one in Columns(columns.chosen([3, 1]))] == [3, 70_000]

@@ -46,6 +46,13 @@ def test_accepted_tasks_become_records() -> None:
     assert work.batch.is_accept_only
 
 
+def test_a_task_whose_document_is_saved_twice_is_told_once() -> None:
+    work = work_of("a", "b")
+    assert [one.id for one in work.tasks_saved()] == ["a", "b"]
+    work.saved.append((work.saved[0][0], 2))
+    assert [one.id for one in work.tasks_saved()] == ["a", "b"]
+
+
 def test_a_work_of_few_documents_is_not_split() -> None:
     work = work_of("a", "b")
     part, rest = work.split()

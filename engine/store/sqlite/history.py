@@ -32,11 +32,21 @@ if TYPE_CHECKING:
     from engine.store.history import HistoryErrors, HistoryLimits, Wanted
     from engine.store.sqlite.file import DatabaseFile
     from engine.tasks.blocks import Block
-    from engine.tasks.records import Delivered
+    from engine.tasks.records import Delivered, JournalKey
     from engine.tasks.settled import SettledTasks
     from engine.tasks.task import Task
 
 _PUT_RECORD: Final = "INSERT INTO settled(is_change, tasks, at, data) VALUES (?, ?, ?, ?)"
+# One statement for two tables; views and triggers of `temp` are this connection's alone, and in no file.
+_BOTH: Final = """
+PRAGMA temp_store = MEMORY;
+CREATE TEMP VIEW settling AS SELECT '' AS journal, is_change, tasks, at, data FROM settled;
+CREATE TEMP TRIGGER settle INSTEAD OF INSERT ON settling BEGIN
+    DELETE FROM journal WHERE seq IN (SELECT value FROM json_each(NEW.journal));
+    INSERT INTO settled(is_change, tasks, at, data) VALUES (NEW.is_change, NEW.tasks, NEW.at, NEW.data);
+END;
+"""
+_PUT_BOTH: Final = "INSERT INTO settling(journal, is_change, tasks, at, data) VALUES (?, ?, ?, ?, ?)"
 _JOIN: Final = "JOIN block_hashes AS h ON h.n = b.n"
 _WIDE: Final = "(length(b.starts) > 0 OR b.patterns <> '[]')"
 _CRCS: Final = f"b.actions & {CRCS | LINE_HASHES} <> {LINE_HASHES}"  #: those of versions before do not say
@@ -76,6 +86,8 @@ class SqliteHistory:
     def open(self) -> None:
         """Open or create the file; what is wrong with it is told, not raised."""
         self._file.open()
+        assert self._tasks.writer is not None
+        self._tasks.writer.executescript(_BOTH)
         rows = self._tasks.query("SELECT total(tasks), total(length(data)) FROM settled")
         self._tasks_open, self._bytes_open = int(rows[0][0]), int(rows[0][1])
 
@@ -91,11 +103,16 @@ class SqliteHistory:
     # Writing, by the saver's thread
 
     def put(
-        self, tasks: list[Task], changes: Sequence[Change], delivered: Sequence[Delivered] = ()
+        self,
+        tasks: list[Task],
+        changes: Sequence[Change],
+        delivered: Sequence[Delivered] = (),
+        journal: Sequence[JournalKey] = (),
     ) -> list[tuple[int, int, float, bytes]]:
         """Write tasks that settle, what became of others, and what was late; return the rows.
 
-        They count when `noted` is told of them: once the transaction is through.
+        They count when `noted` is told of them: once the transaction is through. Where there are any, rows
+        of the *journal* are dropped by the same statement: each one costs as much as the records' making.
         """
         connection, now = self._tasks.writer, self._clock.now()
         assert connection is not None
@@ -105,8 +122,9 @@ class SqliteHistory:
         rows = [(0, count, now, record) for count, record in records]
         if changes:
             rows.append((1, len(changes), now, encode(changes)))
-        for row in rows:
-            connection.execute(_PUT_RECORD, row)
+        if rows:
+            over = _encode(journal).decode()
+            connection.executemany(_PUT_BOTH, [(over if row is rows[0] else "[]", *row) for row in rows])
         return rows
 
     def noted(self, rows: Sequence[tuple[int, int, float, bytes]]) -> None:

@@ -25,7 +25,13 @@ from engine.errors import StoreError
 from engine.store.sqlite.file import DatabaseFile
 from engine.store.sqlite.history import SqliteHistory
 from engine.store.sqlite.rows import RowReader
-from engine.store.sqlite.writing import append_accepted, append_plans, without_known, write_own_records
+from engine.store.sqlite.writing import (
+    append_accepted,
+    append_plans,
+    drop_accepted,
+    without_known,
+    write_own_records,
+)
 from engine.tasks.records import (
     FORMAT,
     Accepted,
@@ -157,9 +163,13 @@ class SqliteStore(RowReader):
             now = self._clock.now()
             changes = write_own_records(connection, batch, done, now=now)
             rows = (
-                self.history.put(batch.settling, changes, batch.delivered) if self.history is not None else []
+                self.history.put(batch.settling, changes, batch.delivered, batch.settled_journal)
+                if self.history is not None
+                else []
             )
-            connection.execute("COMMIT")
+            if batch.settled_journal and not rows:
+                drop_accepted(connection, batch.settled_journal)
+            connection.commit()
             if self.history is not None:
                 self.history.noted(rows)
             done.journal *= len(batch.accepted)

@@ -1,7 +1,8 @@
 """The statements of one commit.
 
-What costs here is not SQLite but the GIL: `sqlite3` gives it up for every statement *step* and has to
-win it back from a busy loop. So nothing is written row by row from Python. A batch of accepted tasks
+What costs here is not SQLite but the GIL: `sqlite3` gives it up for each step of a statement, for its reset
+and, of `execute`, for the last row's number, and has to win it back from a busy loop. So nothing is written
+row by row from Python, and what needs no number goes through `executemany`. A batch of accepted tasks
 is one row, and up to 512 documents are the values of one statement. Delay-queue rows go in as one JSON text
 that ``json_each`` takes apart inside a single statement; so did documents, which are large: SQLite read each
 of them, and wrote it anew, sign by sign.
@@ -33,7 +34,9 @@ from engine.tasks.records import (
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
+    from engine.tasks.records import JournalKey
     from engine.tasks.settled import Change
     from engine.tasks.told import Told
 
@@ -107,10 +110,15 @@ def append_plans(connection: sqlite3.Connection, plans: dict[bytes, bytes]) -> N
     connection.executemany("INSERT OR IGNORE INTO plan(key, text) VALUES (?, ?)", plans.items())
 
 
+def drop_accepted(connection: sqlite3.Connection, keys: Sequence[JournalKey]) -> None:
+    """Drop rows of the journal whose tasks have settled."""
+    connection.executemany(_DROP_JOURNAL, [(_encode(keys).decode(),)])
+
+
 def write_own_records(
     connection: sqlite3.Connection, batch: Batch, done: Committed, *, now: float
 ) -> list[Change]:
-    """Write all of *batch* but its accepted tasks, its history and its probe.
+    """Write all of *batch* but its accepted tasks, its history, the journal rows it drops, and its probe.
 
     Returns:
         What became of stored tasks that were partial.
@@ -129,7 +137,6 @@ def write_own_records(
     counted = _present(connection, delivered, keys)
     host_rows.drop_hosts(connection, keys)
     for sql, values in (
-        (_DROP_JOURNAL, batch.settled_journal),
         (_DROP_ROWS, [key for key in keys if isinstance(key, int)]),
         (_DROP_ROWS_OF, [*batch.unparked_tasks, *batch.cancelled]),
         (host_rows.DROP_HOSTS_OF, [*batch.unparked_tasks, *batch.cancelled]),
@@ -138,7 +145,7 @@ def write_own_records(
         (_DROP_CALLBACKS, batch.callbacks_over),
     ):
         if values:
-            connection.execute(sql, (_encode(values).decode(),))
+            connection.executemany(sql, [(_encode(values).decode(),)])
     if batch.sightings:
         _see(connection, batch.sightings, now)
     if batch.begun or batch.pauses or batch.silences:
@@ -219,7 +226,7 @@ def _put_documents(connection: sqlite3.Connection, texts: dict[str, bytes]) -> N
         values: list[str | None] = [None] * (2 * rows)
         values[0 : 2 * count : 2] = ids[start : start + count]
         values[1 : 2 * count : 2] = [text.decode() for text in documents[start : start + count]]
-        connection.execute(_put(rows), values)
+        connection.executemany(_put(rows), [values])
 
 
 @functools.cache

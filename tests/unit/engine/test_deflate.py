@@ -22,4 +22,4 @@ def test_either_library_reads_what_the_other_wrote(text: bytes) -> None:
 
 def test_few_bytes_are_compressed_too() -> None:
     """Level 0 means "not at all" to zlib, and "with codes that are ready" to ISA-L."""
-    assert len(deflate.compress(LINE * 50)) < len(LINE) * 5
+    assert len(deflate.compress(LINE * 50)) < len(LINE) * 25

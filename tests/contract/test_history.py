@@ -23,7 +23,7 @@ from engine.store.sqlite import history as sqlite_history
 from engine.store.sqlite.store import SqliteStore
 from engine.tasks import hashes
 from engine.tasks.blocks import close_block
-from engine.tasks.records import Batch, Delivered, Parked
+from engine.tasks.records import Accepted, Batch, Delivered, Parked
 from engine.tasks.region import RegionMap
 from engine.tasks.settled import SettledTasks, Shape, state_number
 from engine.tasks.words import ACKED, DELAYED, FAILED, Operation, State
@@ -163,6 +163,18 @@ def test_what_is_packed_and_what_is_not_is_found(store: Store, make: Callable[..
         assert names(ask(opened, target="http://a/3")) == ["t-0003"]
         assert names(ask(opened, target="http://a/64")) == ["t-0064"]
         assert names(ask(opened, target="http://a/65")) == []
+
+
+def test_the_journal_drops_rows_of_tasks_with_their_records_and_without(store: Store) -> None:
+    first, second, third = [
+        store.commit(Batch(accepted=[Accepted(name, 1000.0, 30.0, b"", b"{}")])).journal[0] for name in "abc"
+    ]
+    tasks = urls(2)
+    store.commit(Batch(documents=documents_of(tasks), settling=tasks, settled_journal=[first]))
+    assert [key for key, _ in store.journal()] == [second, third]
+    assert names(ask(store)) == ["t-0001", "t-0000"]
+    store.commit(Batch(settled_journal=[second]))
+    assert [key for key, _ in store.journal()] == [third]
 
 
 def test_a_url_finds_all_that_covers_it(store: Store) -> None:

@@ -1,8 +1,8 @@
-"""The history of one file of the embedded store: a database of its own beside it, ``history-N.db``.
+"""The history of one file of the embedded store, as it is written: ``history-N.db`` beside it.
 
-Of its own, because it may be damaged, full or lost without harm: the engine serves on, says so, and begins
-another. Records lie in ``tasks-N.db`` until there are enough for a block; then the block is written, and they
-are dropped. A crash in between leaves some tasks in both, which whoever reads shows once.
+It is a database of its own, because it may be damaged, full or lost without harm: the engine serves on, says
+so, and begins another. Records lie in ``tasks-N.db`` until there are enough for a block; then the block is
+written, and they are dropped. A crash in between leaves some tasks in both, which whoever reads shows once.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from engine.errors import StoreError
-from engine.store.history import BYTES_MAX, TASKS_MAX, BlockHead, OpenHistory, late, packed
-from engine.store.sqlite.history_file import HEADS, LOST, PUT_BLOCK, HistoryFile, drop, is_damage
-from engine.tasks.blocks import ANYBODY, close_block
-from engine.tasks.hashes import CRCS, LINE_HASHES
+from engine.store.history import BYTES_MAX, TASKS_MAX, late, packed
+from engine.store.sqlite.history_file import LOST, PUT_BLOCK, HistoryFile, drop, is_damage
+from engine.store.sqlite.history_reader import HistoryReader
+from engine.tasks.blocks import close_block
 from engine.tasks.packing import written
-from engine.tasks.records import ParkedRow, rows_of
-from engine.tasks.segments import may_have, readable, readable_tasks
-from engine.tasks.settled import Change, decode_changes, encode, state_number
+from engine.tasks.segments import readable
+from engine.tasks.settled import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from engine.base.clock import SteadyClock
-    from engine.store.history import HistoryErrors, HistoryLimits, Wanted
+    from engine.store.history import HistoryLimits
     from engine.store.sqlite.file import DatabaseFile
     from engine.tasks.blocks import Block
     from engine.tasks.records import Delivered, JournalKey
-    from engine.tasks.settled import SettledTasks
+    from engine.tasks.settled import Change, SettledTasks
     from engine.tasks.task import Task
 
 _PUT_RECORD: Final = "INSERT INTO settled(is_change, tasks, at, data) VALUES (?, ?, ?, ?)"
@@ -47,10 +46,6 @@ CREATE TEMP TRIGGER settle INSTEAD OF INSERT ON settling BEGIN
 END;
 """
 _PUT_BOTH: Final = "INSERT INTO settling(journal, is_change, tasks, at, data) VALUES (?, ?, ?, ?, ?)"
-_JOIN: Final = "JOIN block_hashes AS h ON h.n = b.n"
-_WIDE: Final = "(length(b.starts) > 0 OR b.patterns <> '[]')"
-_CRCS: Final = f"b.actions & {CRCS | LINE_HASHES} <> {LINE_HASHES}"  #: those of versions before do not say
-_LINES: Final = f"b.actions & {LINE_HASHES}"
 _OLDER_HALF: Final = (
     "SELECT max(n), max(at) FROM settled WHERE n <= (SELECT (min(n) + max(n)) / 2 FROM settled)"
 )
@@ -59,11 +54,9 @@ _RETRY_S: Final = 60.0  #: after a block could not be written
 _OPEN_BYTES_MAX: Final = 64 * 1024**2  #: of records in no block; of more the oldest are dropped
 
 _encode = msgspec.json.encode
-_ANYBODY: Final = _encode([ANYBODY]).decode()
-_decode_patterns = msgspec.json.Decoder(list[str]).decode
 
 
-class SqliteHistory:
+class SqliteHistory(HistoryReader):
     """See `engine.store.history.History`.
 
     Args:
@@ -74,14 +67,12 @@ class SqliteHistory:
     """
 
     def __init__(self, path: Path, tasks: DatabaseFile, clock: SteadyClock, limits: HistoryLimits) -> None:
-        self._file = HistoryFile(path)
-        self._tasks = tasks
+        super().__init__(HistoryFile(path), tasks)
         self._clock = clock
         self._limits = limits
         self._tasks_open = 0
         self._bytes_open = 0
         self._again_at = 0.0
-        self._lost_until = 0.0  # records that went into no block were created until then
 
     def open(self) -> None:
         """Open or create the file; what is wrong with it is told, not raised."""
@@ -95,11 +86,6 @@ class SqliteHistory:
         """Close every connection; reads that are under way fail."""
         self._file.close()
 
-    @property
-    def errors(self) -> HistoryErrors:
-        """See `History.errors`."""
-        return self._file.errors
-
     # Writing, by the saver's thread
 
     def put(
@@ -111,8 +97,8 @@ class SqliteHistory:
     ) -> list[tuple[int, int, float, bytes]]:
         """Write tasks that settle, what became of others, and what was late; return the rows.
 
-        They count when `noted` is told of them: once the transaction is through. Where there are any, rows
-        of the *journal* are dropped by the same statement: each one costs as much as the records' making.
+        They count when `noted` is told of them: once the transaction is through. Where there are any, the
+        same statement drops rows of the *journal*: a statement takes as much CPU time as to make the records.
         """
         connection, now = self._tasks.writer, self._clock.now()
         assert connection is not None
@@ -270,99 +256,3 @@ class SqliteHistory:
             raise self._tasks.translate(exc, "write") from exc
         self.noted(rows)
         self.tidy()
-
-    # Reading
-
-    def unpacked(self, words: Sequence[bytes] = ()) -> OpenHistory:
-        """See `History.unpacked`."""
-        found = self._tasks.query("SELECT is_change, data FROM settled ORDER BY n")
-        rows = [(is_change, data) for is_change, data in found if is_change or may_have(data, words)]
-        records, changes = readable(rows, self.errors.cannot_read)
-        plans = dict(self._tasks.query("SELECT key, text FROM plan")) if rows else {}
-        return OpenHistory(readable_tasks(records, self.errors.cannot_read), changes, plans)
-
-    def heads(self, wanted: Wanted, after: BlockHead | None, limit: int) -> list[BlockHead]:
-        """See `History.heads`."""
-        named: dict[str, bytes] = {}
-        of_hosts = _has_one("b.hosts", wanted.hosts, named)
-        of_targets = ""
-        if wanted.crcs or wanted.line_hashes:
-            crcs = _has_one("h.hashes", wanted.crcs, named) or "AND 0"
-            lines = _has_one("h.hashes", wanted.line_hashes, named) or "AND 0"
-            of_targets = f"AND ({_WIDE if wanted.takes_wide else 0} OR {_CRCS} {crcs} OR {_LINES} {lines})"
-        rows = self._file.query(
-            HEADS.format(join=_JOIN, found=f"{of_hosts} {of_targets}"),
-            {
-                "since": wanted.since,
-                "until": wanted.until,
-                "after_at": float("inf") if after is None else after.last_at,
-                "after_n": 0 if after is None else after.key,
-                "actions": wanted.actions,
-                "states": wanted.states,
-                "packed": wanted.packed,
-                "who": _encode(wanted.who).decode(),
-                "anybody": _ANYBODY,
-                "node": wanted.node,
-                "limit": limit,
-                **named,
-            },
-            # Where the hashes of one block are damaged, all others are looked into.
-            spared=HEADS.format(join="", found=of_hosts),
-        )
-        return [
-            BlockHead(key, last_at, starts, _decode_patterns(patterns))
-            for key, last_at, starts, patterns in rows
-        ]
-
-    def block(self, key: int | str) -> tuple[bytes, bytes]:
-        """See `History.block`."""
-        rows = self._file.query(
-            "SELECT hashes, body FROM block_hashes JOIN block_body USING (n) WHERE n = :n", {"n": key}
-        )
-        return rows[0] if rows else (b"", b"")
-
-    def changes(self, task_ids: Sequence[str]) -> list[Change]:
-        """See `History.changes`."""
-        rows = self._file.query(
-            "SELECT data FROM change WHERE task_id IN (SELECT value FROM json_each(:ids)) ORDER BY n",
-            {"ids": _encode(task_ids).decode()},
-        )
-        return [one for (data,) in rows for one in decode_changes(data)]
-
-    def states(self, task_ids: Sequence[str]) -> list[Change]:
-        """See `History.states`."""
-        rows = self._tasks.query(
-            "SELECT id, doc->>'updated_at', doc->>'state' FROM task"
-            " WHERE id IN (SELECT value FROM json_each(?))",
-            _encode(task_ids).decode(),
-        )
-        return [Change(task_id, at, state_number(state), []) for task_id, at, state in rows]
-
-    def waiting(self, task_id: str, _asked: Sequence[tuple[str, int, str]]) -> set[tuple[str, int, str]]:
-        """See `History.waiting`."""
-        rows = self._tasks.query("SELECT node, operation, target FROM parked WHERE task_id = ?", task_id)
-        wide = self._tasks.query(
-            "SELECT seq, 0, node, operation, target, task_id, '', parked_at, stands_for FROM host_row"
-            " WHERE task_id = ?",
-            task_id,
-        )
-        return set(rows) | {
-            (one.node, one.operation, one.target) for row in wide for one in rows_of(ParkedRow(*row))
-        }
-
-    def bytes_kept(self) -> int:
-        """See `History.bytes_kept`."""
-        rows = self._file.query("SELECT coalesce(sum(bytes), 0) FROM block", {})
-        return int(rows[0][0]) if rows else 0
-
-    def complete_since(self) -> float:
-        """See `History.complete_since`."""
-        rows = self._file.query("SELECT complete_since FROM bound", {})
-        return max(self._lost_until, float(rows[0][0]) if rows else 0.0)
-
-
-def _has_one(column: str, sought: Sequence[bytes], named: dict[str, bytes]) -> str:
-    """Return the condition that a column has one of some texts; they are added to *named*."""
-    names = [f"p{len(named) + place}" for place in range(len(sought))]
-    named.update(zip(names, sought, strict=True))
-    return f"AND ({' OR '.join(f'instr({column}, :{name})' for name in names)})" if names else ""

@@ -188,12 +188,14 @@ def history_questions(bench: Bench) -> Iterator[Figure]:
     size = fill(folder / "var", targets)
     with bench.cache("ats") as cache:
         with EngineProcess(folder, node_table(cache, name="edge-1")) as engine:
+            bench.note_form(engine)
             yield _questions(engine, targets, "SQLite", limit_s=1)
         yield _size("SQLite: disk", size, targets)
         folder = bench.new_folder("history-redis")
         with RedisServer(folder, fsync="none") as server:
             size = fill_redis(server, targets)
             with EngineProcess(folder, redis_tables(server.url) + node_table(cache, name="edge-1")) as engine:
+                bench.note_form(engine)
                 yield _questions(engine, targets, "Redis", limit_s=2)
             yield _size("Redis: memory", size, targets)
 
